@@ -1,0 +1,66 @@
+# `make` alone lists the targets. `VENV=<folder>` puts the environment elsewhere, `PYTHON=<path>`
+# makes it from another interpreter (3.10 or later).
+
+VENV ?= .venv
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+DETECTRON2 := $(VENV)/detectron2-wheel
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install detectron2 demo test test-all lint format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
+
+demo: install ## Train a small detector on the CPU and draw what it finds, into output/demo
+	$(BIN) projects/ScopeNet/quickstart.py --output output/demo
+
+test: install ## Run the fast tests (PYTEST_ARGS="-k head" adds options)
+	$(BIN) -m pytest $(PYTEST_ARGS)
+
+test-all: install ## Run all tests but those that need a GPU
+	$(BIN) -m pytest -m "not cuda" $(PYTEST_ARGS)
+
+lint: install ## Check style and formatting
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+
+format: install ## Mend what can be mended by a program: imports, simple lint, formatting
+	$(BIN) -m ruff check --fix .
+	$(BIN) -m ruff format .
+
+clean: ## Remove caches and build products (neither .venv nor output)
+	rm -rf build dist scopenet.egg-info .pytest_cache .ruff_cache
+	find configs datasets projects scopenet tests -name __pycache__ -type d -exec rm -rf {} +
+
+$(BIN):
+	$(PYTHON) -m venv $(VENV)
+
+# Written last, so an interrupted installation goes on where it stopped.
+$(STAMP): $(BIN) setup.py pyproject.toml requirements-detectron2.txt
+	$(BIN) -m pip install --editable ".[dev]"
+	@$(BIN) -c "import importlib.util as u; raise SystemExit(u.find_spec('detectron2') is None)" \
+	  || $(MAKE) --no-print-directory detectron2
+	@$(BIN) -c "import cv2" || { echo "OpenCV is installed but cannot be imported. On Debian or" \
+	  "Ubuntu: apt-get install libgl1 libglib2.0-0 libx11-6"; exit 1; }
+	@$(BIN) -W ignore -c "import detectron2.engine, detectron2.model_zoo" || { echo "Detectron2 is" \
+	  "installed but cannot be imported, and is left as it is: repair or uninstall it, then" \
+	  "run make install again."; exit 1; }
+	@touch $@
+
+# By way of a folder of its own: the wheel also holds a top-level package `tools` and a compiled
+# `_C` that fits one build of torch only. The move comes last, so it is there whole or not at all.
+detectron2: $(BIN)
+	rm -rf $(DETECTRON2)
+	$(BIN) -m pip install --no-deps --only-binary=:all: --python-version 3.10 --require-hashes \
+	  --target $(DETECTRON2) --requirement requirements-detectron2.txt
+	rm $(DETECTRON2)/detectron2/_C.*
+	site=$$($(BIN) -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+	  && cp -R $(DETECTRON2)/*.dist-info "$$site" && mv $(DETECTRON2)/detectron2 "$$site"
+	rm -rf $(DETECTRON2)

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Prepare the Digits data set: handwritten digits on photographs, all from scikit-learn."""
+
+import argparse
+from pathlib import Path
+
+from scopenet.data.coco import dataset_root
+from scopenet.data.digits import prepare_digits
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--train", type=int, default=2000, help="number of training images")
+    parser.add_argument("--val", type=int, default=300, help="number of validation images")
+    parser.add_argument("--size", type=int, default=160, help="side of the images, in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="determines all images")
+    parser.add_argument(
+        "--output", type=Path, default=dataset_root(), help="where the folder `digits` is made"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        written = prepare_digits(
+            args.output, train=args.train, val=args.val, size=args.size, seed=args.seed
+        )
+    except (ValueError, RuntimeError) as error:
+        raise SystemExit(str(error)) from None
+    state = f"wrote {' and '.join(written)}" if written else "complete, nothing to do"
+    print(f"{args.output / 'digits'}: {state}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Train or evaluate ScopeNet, or any other detector of Detectron2, from a YAML or LazyConfig file.
+
+    python projects/ScopeNet/train_net.py --config-file configs/ScopeNet_R_50_FPN_1x.yaml \
+        --num-gpus 8
+
+All flags are those of Detectron2's ``tools/train_net.py``.
+"""
+
+from detectron2.engine import default_argument_parser
+
+from scopenet.engine.main import run
+
+if __name__ == "__main__":
+    run(default_argument_parser().parse_args())

@@ -1,0 +1,1 @@
+"""Data sets prepared without a download site, and their registration."""

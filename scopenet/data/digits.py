@@ -1,0 +1,235 @@
+"""Digits: handwritten digits drawn on crops of photographs, made from what scikit-learn ships.
+
+The digits are the 1797 scans of `sklearn.datasets.load_digits` (Alpaydin and Kaynak, UCI, 8 x 8
+pixels, 16 grey levels), the backgrounds the two photographs of `load_sample_images`. Training and
+validation share neither: a scan belongs to one split, and the photographs are cut at two thirds of
+their width.
+
+Box sizes vary a lot (log-uniform) and so do their aspect ratios, and every box is exact: it is the
+rectangle that the glyph has been resized to.
+
+Letters: H, W height and width of an image or photograph; h, w of a box; all in pixels.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from scopenet.data.coco import Box, CocoSplit, Sample, dataset_root
+
+CLASS_NAMES = tuple("0123456789")
+MAX_DIGITS = 6  # per image
+MIN_SCALE = 12  # sqrt(w * h) of the smallest box, in pixels
+MAX_SCALE = 0.6  # sqrt(w * h) of the largest box, in sides of the image
+FULL_INTENSITY = 16  # of a scan
+INK = 0.15  # of full intensity: fainter rows and columns at the rim of a scan are cut off
+MIN_CONTRAST = 80  # between digit and background, in luma, of 255
+LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G, B (ITU-R BT.601)
+VAL_FRACTION = 0.2  # of the scans of every class
+TRIES = 100  # to find a free place for one more digit
+
+_SPLIT_KEYS = {"train": 0, "val": 1, "scans": 2}  # keep the random streams apart
+
+_LICENSES = (
+    {
+        "id": 1,
+        "name": "Photographs: CC BY 2.0",
+        "url": "https://creativecommons.org/licenses/by/2.0/",
+    },
+    {
+        "id": 2,
+        "name": "Scans: CC BY 4.0",
+        "url": "https://creativecommons.org/licenses/by/4.0/",
+    },
+)
+
+
+class Sources(NamedTuple):
+    """What one split is made from.
+
+    `glyphs[i]` is a float array (rows, columns) of ink in [0, 1], cut to its ink, of the class
+    `labels[i]`; `photos` are uint8 RGB arrays (H, W, 3).
+    """
+
+    glyphs: Sequence[np.ndarray]
+    labels: Sequence[int]
+    photos: Sequence[np.ndarray]
+
+
+def prepare_digits(
+    root: Path | None = None, *, train: int = 2000, val: int = 300, size: int = 160, seed: int = 0
+) -> list[str]:
+    """Write `<root>/digits` in COCO format, except splits that are already there.
+
+    Args:
+        root: the directory of all data sets, by default `dataset_root()`.
+        train, val: the number of images.
+        size: the side of the square images, in pixels.
+        seed: determines everything; an image does not depend on how many others there are.
+
+    Returns:
+        The names of the splits that had to be written.
+
+    Raises:
+        ValueError: `size` leaves no room for the digits or exceeds the photographs.
+        RuntimeError: scikit-learn is missing.
+    """
+    folder = (root or dataset_root()) / "digits"
+    counts = {"train": train, "val": val}
+    splits = [_describe(folder, name, counts[name], size, seed) for name in counts]
+    # All sources are loaded, and with them all parameters checked, before anything is written.
+    sources = {s.name: load_sources(s.name, size, seed) for s in splits if not s.is_complete()}
+    for split in splits:
+        if split.name in sources:
+            samples = generate(sources[split.name], split.name, counts[split.name], size, seed)
+            split.write(samples, total=counts[split.name])
+    return list(sources)
+
+
+def load_sources(split: str, size: int, seed: int) -> Sources:
+    """The scans and photographs of a split (`train` or `val`) for images of `size` pixels.
+
+    Raises:
+        ValueError: `size` leaves no room for the digits or exceeds the photographs.
+        RuntimeError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.datasets import load_digits, load_sample_images
+    except ImportError as error:
+        raise RuntimeError("Digits needs scikit-learn: pip install scopenet[data]") from error
+
+    scans = load_digits()
+    photos = [photo_part(photo, split) for photo in load_sample_images().images]
+    smallest, largest = math.ceil(MIN_SCALE / MAX_SCALE), min(min(p.shape[:2]) for p in photos)
+    if not smallest <= size <= largest:
+        raise ValueError(
+            f"The size of a {split} image is {smallest} to {largest} pixels, not {size}."
+        )
+    indices = split_scans(scans.target, split, seed)
+    glyphs = [crop_to_ink(scans.images[i] / FULL_INTENSITY) for i in indices]
+    return Sources(glyphs, [int(scans.target[i]) for i in indices], photos)
+
+
+def photo_part(photo: np.ndarray, split: str) -> np.ndarray:
+    """The left two thirds of a photograph (H, W, 3) for `train`, the right third for `val`."""
+    border = photo.shape[1] * 2 // 3
+    return photo[:, :border] if split == "train" else photo[:, border:]
+
+
+def split_scans(labels: np.ndarray, split: str, seed: int) -> np.ndarray:
+    """Indices of the scans of a split, in ascending order, the same fraction of every class."""
+    rng = _generator(seed, "scans")
+    in_val = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        in_val[members[: round(VAL_FRACTION * len(members))]] = True
+    return np.flatnonzero(in_val == (split == "val"))
+
+
+def crop_to_ink(scan: np.ndarray) -> np.ndarray:
+    """Cut off the outer rows and columns of a scan (values in [0, 1]) that hold no ink."""
+    rows, columns = (np.flatnonzero((scan >= INK).any(axis=axis)) for axis in (1, 0))
+    return scan[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def generate(
+    sources: Sources, split: str, count: int, size: int, seed: int
+) -> Iterator[Sample]:
+    """The first `count` images of a split, each with a random stream of its own."""
+    for index in range(count):
+        yield compose(sources, size, _generator(seed, split, index))
+
+
+def compose(sources: Sources, size: int, rng: np.random.Generator) -> Sample:
+    """One image of (size, size) pixels: a crop of a photograph with 1 to `MAX_DIGITS` digits.
+
+    A digit that finds no free place is left out; the first one always finds one.
+    """
+    image = random_crop(sources.photos[rng.integers(len(sources.photos))], size, rng)
+    boxes, labels = [], []
+    for _ in range(rng.integers(1, MAX_DIGITS + 1)):
+        index = rng.integers(len(sources.glyphs))
+        box = random_box(size, boxes, rng)
+        if box is not None:
+            draw_glyph(image, sources.glyphs[index], box, random_colour(image, box, rng))
+            boxes.append(box)
+            labels.append(sources.labels[index])
+    return Sample(image, boxes, labels)
+
+
+def random_crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """A copy of a random (size, size) part of a photograph (H, W, 3)."""
+    y, x = (rng.integers(length - size + 1) for length in photo.shape[:2])
+    return photo[y : y + size, x : x + size].copy()
+
+
+def random_box(size: int, taken: Sequence[Box], rng: np.random.Generator) -> Box | None:
+    """A box in an image of (size, size) pixels that overlaps none of `taken`, or None.
+
+    sqrt(w * h) is log-uniform between `MIN_SCALE` pixels and `MAX_SCALE` of the side, and w / h
+    is e^U(-1, 1), before rounding. A box that does not fit is drawn again with a new scale and
+    aspect, which makes large boxes in crowded images rarer.
+    """
+    for _ in range(TRIES):
+        scale = math.exp(rng.uniform(math.log(MIN_SCALE), math.log(MAX_SCALE * size)))
+        stretch = math.exp(rng.uniform(-0.5, 0.5))
+        w, h = round(scale * stretch), round(scale / stretch)
+        if max(w, h) > size:
+            continue
+        box = int(rng.integers(size - w + 1)), int(rng.integers(size - h + 1)), w, h
+        if not any(overlaps(box, other) for other in taken):
+            return box
+    return None
+
+
+def overlaps(a: Box, b: Box) -> bool:
+    """Whether two boxes share a pixel."""
+    return all(max(a[i], b[i]) < min(a[i] + a[i + 2], b[i] + b[i + 2]) for i in (0, 1))
+
+
+def random_colour(image: np.ndarray, box: Box, rng: np.random.Generator) -> np.ndarray:
+    """An RGB colour (3,) that can be seen in the box of the image.
+
+    Its luma differs by at least `MIN_CONTRAST` from the mean luma of the pixels of the box. On one
+    side there always is such a colour, as 127 >= MIN_CONTRAST.
+    """
+    x, y, w, h = box
+    background = float(image[y : y + h, x : x + w].mean(axis=(0, 1)) @ LUMA)
+    while True:
+        colour = rng.integers(0, 256, size=3)
+        if abs(float(colour @ LUMA) - background) >= MIN_CONTRAST:
+            return colour
+
+
+def draw_glyph(image: np.ndarray, glyph: np.ndarray, box: Box, colour: np.ndarray) -> None:
+    """Draw a glyph in place, resized to fill the box; its ink is the opacity of the colour."""
+    x, y, w, h = box
+    # Not bicubic: its overshoot can erase the ink along the rim, and the box would not be tight.
+    resized = Image.fromarray(glyph.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR)
+    opacity = np.asarray(resized)[:, :, None]  # (h, w, 1)
+    region = image[y : y + h, x : x + w]
+    region[:] = np.rint(opacity * colour + (1 - opacity) * region).astype(np.uint8)
+
+
+def _generator(seed: int, *keys: str | int) -> np.random.Generator:
+    numbers = [_SPLIT_KEYS[key] if isinstance(key, str) else key for key in keys]
+    return np.random.default_rng(np.random.SeedSequence([seed, *numbers]))
+
+
+def _describe(folder: Path, name: str, count: int, size: int, seed: int) -> CocoSplit:
+    info = {
+        "description": "Handwritten digits on photographs",
+        "version": "1.0",
+        "parameters": {"split": name, "count": count, "size": size, "seed": seed},
+        "sources": [
+            "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine "
+            "Learning Repository, 1998, doi:10.24432/C50P49 (from sklearn.datasets.load_digits)",
+            "Photographs china.jpg (danielbuechele) and flower.jpg (vultilion), flickr.com "
+            "(from sklearn.datasets.load_sample_images)",
+        ],
+    }
+    return CocoSplit(folder, name, CLASS_NAMES, info, _LICENSES)

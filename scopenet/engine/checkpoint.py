@@ -1,0 +1,103 @@
+"""Checkpoints of tensors and plain types, read without running any code they may hold."""
+
+import pickle
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+# What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2.
+_ALLOWED_GLOBALS = {
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays and plain types; anything else is refused before it runs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED_GLOBALS:
+            raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def load_pickled_arrays(path: str) -> dict[str, Any]:
+    """A ``.pkl`` of Detectron2's model zoo.
+
+    Raises:
+        ValueError: the file is not a pickled dict of arrays and plain types.
+    """
+    try:
+        with open(path, "rb") as f:
+            loaded = ArrayUnpickler(f, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise ValueError(f"{path} is not a file of plain weights: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds a {type(loaded).__name__} instead of a dict of weights")
+    return loaded
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, with loading that executes nothing.
+
+    Besides the model and the checkpointables each file holds ``extra`` (config and class names).
+    """
+
+    def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
+        super().__init__(model, save_dir, **checkpointables)
+        self.extra = extra or {}
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        super().save(name, **self.extra, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if not filename.endswith(".pkl"):
+            return super()._load_file(filename)
+        loaded = load_pickled_arrays(filename)
+        if "model" in loaded:
+            return loaded
+        # Caffe2's format, as Detectron2 treats it: blobs, with the solver's momenta among them.
+        blobs = loaded.get("blobs", loaded)
+        model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
+        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _torch_load(self, filename: str) -> dict[str, Any]:
+        try:
+            return torch.load(filename, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            first_line = str(error).splitlines()[0] if str(error) else "it ends too early"
+            raise ValueError(
+                f"{filename} is not a checkpoint of tensors and plain types: {first_line}"
+            ) from error
+
+
+def rng_states() -> dict[str, Any]:
+    """States of the global random generators of this process, as tensors and plain types."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, words, next_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(words), next_gauss],
+    }
+
+
+def restore_rng_states(states: dict[str, Any]) -> None:
+    """The inverse of :func:`rng_states`; CUDA states only where the devices are as many."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, words, next_gauss = states["python"]
+    random.setstate((version, tuple(words), next_gauss))

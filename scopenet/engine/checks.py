@@ -1,0 +1,87 @@
+"""Checks of a config at start-up: one sentence now instead of a stack trace an hour later."""
+
+import difflib
+import os
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..config import ConfigError, all_keys
+
+# How to make a data set whose files are missing, by the first part of its name.
+_HOW_TO_MAKE = {
+    "digits": "run: python datasets/prepare_digits.py",
+    "trees": "run: python datasets/prepare_trees.py",
+}
+
+
+def check_datasets(names: tuple[str, ...]) -> None:
+    """
+    Raises:
+        ConfigError: a data set is not registered, or its files are missing.
+    """
+    for name in names:
+        if name not in DatasetCatalog.list():
+            close = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; register it first."
+            raise ConfigError(f"Data set {name} in DATASETS is not registered{hint}")
+        metadata = MetadataCatalog.get(name)
+        how = _HOW_TO_MAKE.get(
+            name.split("_")[0], "put it there or set DETECTRON2_DATASETS to the folder it is in"
+        )
+        for path in (metadata.get("json_file"), metadata.get("image_root")):
+            if path and not os.path.exists(path):
+                raise ConfigError(f"Data set {name}: {path} does not exist; {how}.")
+
+
+def check_num_classes(num_classes: int, key: str, names: tuple[str, ...]) -> None:
+    """
+    Args:
+        num_classes: the model's.
+        key: the config key it comes from.
+        names: registered data sets whose files exist.
+
+    Raises:
+        ConfigError: the number differs from that of a data set.
+    """
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("thing_classes") is None:
+            DatasetCatalog.get(name)  # fills in the class names of the json
+        classes = metadata.get("thing_classes")
+        if classes is not None and len(classes) != num_classes:
+            raise ConfigError(
+                f"{key} is {num_classes}, but data set {name} has {len(classes)} classes; "
+                f"set {key} to {len(classes)}."
+            )
+
+
+def check_ignored_keys(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ConfigError: a key of another meta architecture was changed, which ScopeNet would ignore.
+    """
+    defaults = get_cfg()
+    for node in ("ROI_HEADS", "RETINANET"):
+        for key in all_keys(cfg.MODEL[node]):
+            if cfg.MODEL[node][key] != defaults.MODEL[node][key]:
+                has_own = key in cfg.MODEL.SCOPENET
+                advice = f"set MODEL.SCOPENET.{key} instead" if has_own else "remove it"
+                raise ConfigError(f"MODEL.{node}.{key} has no effect on ScopeNet; {advice}.")
+
+
+def check_config(cfg: CfgNode, *, training: bool) -> None:
+    """All checks of a YAML config.
+
+    Raises:
+        ConfigError: the first thing found wrong.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if training else tuple(cfg.DATASETS.TEST)
+    if training and not cfg.DATASETS.TRAIN:
+        raise ConfigError("DATASETS.TRAIN is empty; name a registered data set.")
+    node = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)
+    if node == "SCOPENET":
+        check_ignored_keys(cfg)
+    check_datasets(names)
+    if node:
+        check_num_classes(cfg.MODEL[node].NUM_CLASSES, f"MODEL.{node}.NUM_CLASSES", names)

@@ -1,0 +1,75 @@
+"""Starting the worker processes: GPUs, or CPU processes over gloo, or under torchrun."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from detectron2.engine import launch as spawn
+from detectron2.utils import comm
+
+from ..config import ConfigError
+
+
+def available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_num_workers(num_workers: int) -> None:
+    """
+    Raises:
+        ConfigError: more worker processes than GPUs or, without GPUs, than cores.
+    """
+    if torch.cuda.is_available():
+        if num_workers > torch.cuda.device_count():
+            raise ConfigError(
+                f"--num-gpus {num_workers}, but this machine has {torch.cuda.device_count()}."
+            )
+    elif num_workers > available_cores():
+        raise ConfigError(
+            f"No GPU here, so --num-gpus {num_workers} would start {num_workers} processes on "
+            f"{available_cores()} cores; use --num-gpus {available_cores()} or fewer."
+        )
+
+
+def _worker(main: Callable, args, num_workers: int) -> None:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, available_cores() // num_workers))
+    main(args)
+
+
+def _torchrun_worker(main: Callable, args) -> None:
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    comm.create_local_process_group(local_size)
+    try:
+        _worker(main, args, local_size)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def launch(main: Callable, args) -> None:
+    """Call ``main(args)`` in every worker process.
+
+    Under torchrun (its environment variables are set) this process is one of them; otherwise
+    ``args.num_gpus`` processes are started on each of ``args.num_machines`` machines.
+
+    Raises:
+        ConfigError: see :func:`check_num_workers`.
+    """
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        _torchrun_worker(main, args)
+        return
+    num_workers = max(1, args.num_gpus)
+    check_num_workers(num_workers)
+    spawn(
+        _worker,
+        num_workers,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(main, args, num_workers),
+    )

@@ -1,0 +1,107 @@
+"""LazyConfig files (Python programs: trusted input) for the same trainer as YAML configs.
+
+The file has Detectron2's layout: ``model``, ``optimizer``, ``lr_multiplier``, ``dataloader`` and
+``train``. Detectron2's own files work too.
+"""
+
+import torch
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.solver import LRMultiplier
+from detectron2.solver.build import maybe_add_gradient_clipping
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ..config import ConfigError, add_scopenet_config, find_config
+from ..data.loader import build_train_loader
+from .trainer import Trainer
+
+
+def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
+    """
+    Args:
+        config_file: a Python file.
+        overrides: "path.key=value" strings.
+
+    Raises:
+        ConfigError: the file is missing or an override names no key of it.
+    """
+    lazy = LazyConfig.load(find_config(config_file))
+    missing = object()
+    for override in overrides:
+        key = override.split("=")[0]
+        if "=" not in override or OmegaConf.select(lazy, key, default=missing) is missing:
+            raise ConfigError(f"Override {override} is not path.key=value of {config_file}.")
+    return LazyConfig.apply_overrides(lazy, overrides)
+
+
+def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
+    names = dataset.names
+    return tuple(names) if isinstance(names, ListConfig) else (names,)
+
+
+def run_settings(lazy: DictConfig) -> CfgNode:
+    """What the trainer itself reads, as the YAML keys it knows them by; the rest of the node keeps
+    its defaults and is not used."""
+    cfg = get_cfg()
+    add_scopenet_config(cfg)
+    train = lazy.train
+    cfg.OUTPUT_DIR = train.output_dir
+    cfg.SEED = train.get("seed", -1)
+    cfg.MODEL.META_ARCHITECTURE = getattr(lazy.model._target_, "__name__", lazy.model._target_)
+    cfg.MODEL.DEVICE = train.device if torch.cuda.is_available() else "cpu"
+    cfg.MODEL.WEIGHTS = train.init_checkpoint
+    cfg.DATASETS.TRAIN = _dataset_names(lazy.dataloader.train.dataset)
+    cfg.DATASETS.TEST = _dataset_names(lazy.dataloader.test.dataset)
+    cfg.SOLVER.MAX_ITER = train.max_iter
+    cfg.SOLVER.IMS_PER_BATCH = lazy.dataloader.train.total_batch_size
+    cfg.SOLVER.AMP.ENABLED = train.amp.enabled
+    cfg.SOLVER.CHECKPOINT_PERIOD = train.checkpointer.period
+    for key, value in train.get("clip_gradients", {}).items():
+        cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
+    cfg.TEST.EVAL_PERIOD = train.eval_period
+    return cfg
+
+
+def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
+    """A :class:`Trainer` whose parts come from ``lazy``; its config is ``run_settings(lazy)``."""
+
+    class LazyTrainer(Trainer):
+        @classmethod
+        def describe(cls, cfg):
+            return super().describe(cfg) | {"config": LazyConfig.to_py(lazy)}
+
+        @classmethod
+        def build_model(cls, cfg):
+            return instantiate(lazy.model).to(cfg.MODEL.DEVICE)
+
+        @classmethod
+        def build_optimizer(cls, cfg, model):
+            optimizer = lazy.optimizer.copy()
+            optimizer.params.model = model
+            return maybe_add_gradient_clipping(cfg, instantiate(optimizer))
+
+        @classmethod
+        def build_lr_scheduler(cls, cfg, optimizer):
+            multiplier = instantiate(lazy.lr_multiplier)
+            return LRMultiplier(optimizer, multiplier, cfg.SOLVER.MAX_ITER)
+
+        @classmethod
+        def build_train_loader(cls, cfg):
+            train = lazy.dataloader.train
+            return build_train_loader(
+                instantiate(train.dataset),
+                mapper=instantiate(train.mapper),
+                total_batch_size=train.total_batch_size,
+                seed=cfg.SEED,
+                num_workers=train.num_workers,
+                aspect_ratio_grouping=train.get("aspect_ratio_grouping", True),
+            )
+
+        @classmethod
+        def build_test_loader(cls, cfg, dataset_name):
+            return instantiate(lazy.dataloader.test)
+
+        @classmethod
+        def build_evaluator(cls, cfg, dataset_name):
+            return instantiate(lazy.dataloader.evaluator)
+
+    return LazyTrainer

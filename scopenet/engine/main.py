@@ -1,0 +1,68 @@
+"""What ``train_net.py`` does: read the config, check it, start the workers, train or evaluate."""
+
+import argparse
+import sys
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from ..config import ConfigError, load_config
+from .checkpoint import SafeCheckpointer
+from .checks import check_config, check_datasets, check_num_classes
+from .launch import launch
+from .lazy import lazy_trainer, load_lazy_config, run_settings
+from .trainer import Trainer
+
+
+def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
+    """The trainer and its checked config, from a YAML file or a LazyConfig.
+
+    Args:
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        ConfigError: see :mod:`scopenet.engine.checks` and :func:`scopenet.load_config`.
+    """
+    if args.config_file.endswith(".py"):
+        lazy = load_lazy_config(args.config_file, args.opts)
+        cfg = run_settings(lazy)
+        check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+        if "num_classes" in lazy.model:
+            check_num_classes(lazy.model.num_classes, "model.num_classes", cfg.DATASETS.TRAIN)
+        return lazy_trainer(lazy), cfg
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg, training=not args.eval_only)
+    return Trainer, cfg
+
+
+def main(args: argparse.Namespace) -> dict | None:
+    """The work of one worker process; returns the evaluation's results."""
+    trainer_class, cfg = read_job(args)
+    cfg.freeze()
+    default_setup(cfg, args)
+    if args.eval_only:
+        model = trainer_class.build_model(cfg)
+        checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        results = trainer_class.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    return getattr(trainer, "_last_eval_results", None)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, then launch :func:`main`; a config error ends the program with its sentence."""
+    try:
+        read_job(args)
+        if not torch.cuda.is_available():
+            print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
+        launch(main, args)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

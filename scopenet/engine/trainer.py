@@ -1,0 +1,139 @@
+"""The trainer: Detectron2's ``DefaultTrainer``, also on CPUs, with runs that can be continued."""
+
+import logging
+import os
+import time
+import weakref
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    SimpleTrainer,
+    TrainerBase,
+    create_ddp_model,
+)
+from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
+
+from ..config import ConfigError
+from ..data.loader import build_train_loader
+from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+
+
+class CPUAutocastTrainer(SimpleTrainer):
+    """``SimpleTrainer`` with a bfloat16 forward pass on the CPU; needs no loss scaling."""
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 itself; others would only emulate it."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
+    """What runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for.
+
+    Raises:
+        ConfigError: an unknown ``SOLVER.AMP.PRECISION``.
+    """
+    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    if cfg.SOLVER.AMP.PRECISION not in precisions:
+        raise ConfigError(
+            f'SOLVER.AMP.PRECISION is "{cfg.SOLVER.AMP.PRECISION}"; use one of {[*precisions]}.'
+        )
+    if not cfg.SOLVER.AMP.ENABLED:
+        return SimpleTrainer(model, data_loader, optimizer)
+    if cfg.MODEL.DEVICE == "cpu":
+        if cpu_has_bfloat16():
+            return CPUAutocastTrainer(model, data_loader, optimizer)
+        logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
+        return SimpleTrainer(model, data_loader, optimizer)
+    precision = precisions[cfg.SOLVER.AMP.PRECISION]
+    return AMPTrainer(model, data_loader, optimizer, precision=precision)
+
+
+class Trainer(DefaultTrainer):
+    """``DefaultTrainer`` with a CPU path, batches that depend on (seed, iteration) only, and
+    checkpoints of tensors and plain types."""
+
+    def __init__(self, cfg: CfgNode):
+        # DefaultTrainer's own constructor wraps the model for CUDA devices only.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size()).clone()
+        if cfg.SEED < 0:
+            cfg.defrost()
+            cfg.SEED = comm.shared_random_seed()
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **devices)
+        self._trainer = build_step_trainer(cfg, model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SafeCheckpointer(
+            model, cfg.OUTPUT_DIR, extra=self.describe(cfg), trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def describe(cls, cfg: CfgNode) -> dict:
+        """What a checkpoint says of its model: the config as YAML and the class names."""
+        metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+        return {"config": cfg.dump(), "class_names": list(metadata.get("thing_classes", []))}
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        """See :func:`~scopenet.data.loader.build_train_loader`.
+
+        Raises:
+            ConfigError: another sampler than Detectron2's default is asked for.
+        """
+        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+            raise ConfigError(
+                f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, but only "
+                "TrainingSampler can be resumed; remove the key."
+            )
+        return build_train_loader(
+            get_detection_dataset_dicts(
+                cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            ),
+            mapper=DatasetMapper(cfg, is_train=True),
+            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            seed=cfg.SEED,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        )
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
+        return COCOEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        super().resume_or_load(resume)
+        self.data_loader.batch_sampler.start_iter = self.start_iter
+
+    def state_dict(self) -> dict:
+        state = super().state_dict()
+        return state | {"seed": self.data_loader.batch_sampler.seed, "rng": rng_states()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self.data_loader.batch_sampler.seed = state_dict["seed"]
+        restore_rng_states(state_dict["rng"])

@@ -1,0 +1,7 @@
+"""The network, its losses and its decoding."""
+
+from .backbone import build_p5_resnet_fpn_backbone
+from .head import ScopeHead
+from .meta_arch import ScopeNet
+
+__all__ = ["ScopeHead", "ScopeNet", "build_p5_resnet_fpn_backbone"]

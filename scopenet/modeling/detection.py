@@ -1,0 +1,159 @@
+"""From raw head outputs to detections (section 3.1, equation 3): one function, tensors only.
+
+Eager inference and every export run this same code; it has no data-dependent Python branch and no
+shape frozen in, so that it traces at one image size and runs at another.
+For the shape letters see :mod:`scopenet.modeling.bins`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from detectron2.layers import batched_nms
+from torch import Tensor
+
+from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_distances
+from .head import split_bin_logits
+
+
+class Detections(NamedTuple):
+    """K detections of one image, best first."""
+
+    boxes: Tensor  # (K, 4) XYXY px of the network input
+    scores: Tensor  # (K,) p_box, or p_cls where the guided score is off
+    classes: Tensor  # (K,) int64
+    cls_scores: Tensor  # (K,) p_cls
+    loc_scores: Tensor  # (K,) p_loc
+    border_scores: Tensor  # (K, 4) probability of the chosen bin of l, t, r, b
+
+
+def decode_locations(
+    bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool
+) -> tuple[Tensor, Tensor]:
+    """Border distances of the best bin of each direction, and that bin's probability.
+
+    Args:
+        bin_logits: (P, 4 (N+1)) raw head outputs.
+        deltas: (P, 4 N) raw head outputs.
+        log2_anchors: (N,) log2 px of the locations' level.
+
+    Returns:
+        distances (P, 4) in px and probabilities (P, 4); NaN where an input that counts is not
+        finite.
+    """
+    num_bins = len(log2_anchors)
+    logits, log_variance = split_bin_logits(bin_logits, num_bins)
+    log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
+    log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
+    best_deltas = deltas.unflatten(1, (4, num_bins)).gather(-1, best_bins[..., None])[..., 0]
+    not_finite = ~(best_deltas.isfinite() & log_probs.isfinite())
+    distances = decode_distances(log2_anchors[best_bins], best_deltas.clamp(*DELTA_RANGE))
+    return (
+        distances.masked_fill(not_finite, math.nan),
+        log_probs.exp().masked_fill(not_finite, math.nan),
+    )
+
+
+def detect_level(
+    cls_logits: Tensor,
+    bin_logits: Tensor,
+    border_deltas: Tensor,
+    log2_anchors: Tensor,
+    stride: int,
+    *,
+    uncertainty: bool,
+    guided_score: bool,
+    score_thresh: float,
+    topk_candidates: int,
+) -> Detections:
+    """The best candidates of one level of one image; boxes neither clipped nor suppressed.
+
+    p_box <= p_cls, so the class logits alone rule out nearly all locations before anything else
+    is computed.
+
+    Args:
+        cls_logits: (C, H, W).
+        bin_logits: (4 (N+1), H, W).
+        border_deltas: (4 N, H, W).
+        log2_anchors: (N,) log2 px.
+        stride: px.
+    """
+    logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
+    # The margin is for rounding: the exact comparison is made with the scores below.
+    rows, columns = (cls_logits > logit_bound - 1e-3).any(0).nonzero().unbind(1)  # (P,)
+    cls_logits = cls_logits[:, rows, columns].T  # (P, C)
+    distances, probs = decode_locations(
+        bin_logits[:, rows, columns].T,
+        border_deltas[:, rows, columns].T,
+        log2_anchors,
+        uncertainty=uncertainty,
+    )
+    p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
+    scores = p_cls * p_loc[:, None] if guided_score else p_cls
+    is_finite = cls_logits.isfinite() & p_loc.isfinite()[:, None]
+
+    places, classes = ((scores > score_thresh) & is_finite).nonzero().unbind(1)
+    order = scores[places, classes].argsort(descending=True, stable=True)[:topk_candidates]
+    places, classes = places[order], classes[order]
+    centers = (torch.stack([columns, rows], dim=1)[places] + 0.5) * stride
+    distances = distances[places]
+    return Detections(
+        boxes=torch.cat([centers - distances[:, :2], centers + distances[:, 2:]], dim=1),
+        scores=scores[places, classes],
+        classes=classes,
+        cls_scores=p_cls[places, classes],
+        loc_scores=p_loc[places],
+        border_scores=probs[places],
+    )
+
+
+def detect(
+    cls_logits: list[Tensor],
+    bin_logits: list[Tensor],
+    border_deltas: list[Tensor],
+    log2_anchors: Tensor,
+    strides: Sequence[int],
+    image_size: Tensor,
+    *,
+    uncertainty: bool,
+    guided_score: bool,
+    score_thresh: float,
+    topk_candidates: int,
+    nms_thresh: float,
+    max_detections: int,
+) -> Detections:
+    """Detections of one image from the raw outputs of :class:`~scopenet.modeling.ScopeHead`.
+
+    Args:
+        cls_logits, bin_logits, border_deltas: L maps each, (C | 4 (N+1) | 4 N, H, W), float32.
+        log2_anchors: (L, N) log2 px.
+        strides: px, one per level.
+        image_size: (2,) height and width of the network input, without padding, px.
+        uncertainty: divide the bin logits by sigma^2 (equation 2).
+        guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
+        score_thresh: keep scores above, in [0, 1).
+        topk_candidates: at most so many per level before suppression.
+        nms_thresh: IoU of two boxes of one class above which the lower score goes.
+        max_detections: at most so many per image.
+    """
+    levels = [
+        detect_level(
+            *maps,
+            stride,
+            uncertainty=uncertainty,
+            guided_score=guided_score,
+            score_thresh=score_thresh,
+            topk_candidates=topk_candidates,
+        )
+        for *maps, stride in zip(
+            cls_logits, bin_logits, border_deltas, log2_anchors, strides, strict=True
+        )
+    ]
+    found = Detections(*map(torch.cat, zip(*levels, strict=True)))
+    limits = image_size.flip(0).repeat(2).to(found.boxes)  # (4,) width, height, width, height
+    found = found._replace(boxes=torch.minimum(found.boxes.clamp(min=0), limits))
+    is_nonempty = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
+    found = Detections(*(x[is_nonempty] for x in found))
+    keep = batched_nms(found.boxes, found.scores, found.classes, nms_thresh)[:max_detections]
+    return Detections(*(x[keep] for x in found))

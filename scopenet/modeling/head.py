@@ -1,0 +1,117 @@
+"""The Scope Head (figure 2): two towers, and on them classes, bins and border deltas."""
+
+import math
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, get_norm
+from torch import Tensor, nn
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequential:
+    """``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        layers.append(conv3x3(in_channels, channels))
+        if norm:
+            layers.append(get_norm(norm, channels))
+        layers.append(nn.ReLU())
+        in_channels = channels
+    return nn.Sequential(*layers)
+
+
+class ScopeHead(nn.Module):
+    """Raw per-level predictions for every location, with weights shared by all levels."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: list[ShapeSpec],
+        num_classes: int,
+        num_bins: int = 5,
+        num_convs: int = 4,
+        conv_dim: int = 256,
+        norm: str = "",
+        prior_prob: float = 0.01,
+    ):
+        """
+        Args:
+            input_shape: shape of each level's features; all must have the same channels.
+            num_classes: C.
+            num_bins: N, bins per direction.
+            num_convs: convolutions of each of the two towers.
+            conv_dim: channels of the towers.
+            norm: normalization after the towers' convolutions, e.g. "GN" (table 4), "" for none.
+            prior_prob: the initial class probability of every location.
+
+        Raises:
+            ValueError: levels with different channels, or a batch normalization, whose statistics
+                would mix levels.
+        """
+        super().__init__()
+        channels = {shape.channels for shape in input_shape}
+        if len(channels) != 1:
+            raise ValueError(f"the levels must have equal channels, not {sorted(channels)}")
+        if "BN" in norm:
+            raise ValueError(
+                f'NORM "{norm}" would mix the statistics of the pyramid levels; use "GN" or ""'
+            )
+        (in_channels,) = channels
+        self.num_levels = len(input_shape)
+        self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm)
+        self.loc_subnet = tower(in_channels, num_convs, conv_dim, norm)
+        tower_channels = conv_dim if num_convs else in_channels
+        self.cls_score = conv3x3(tower_channels, num_classes)
+        self.bin_score = conv3x3(tower_channels, 4 * (num_bins + 1))
+        self.border_pred = conv3x3(tower_channels, 4 * num_bins)
+        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+
+    @classmethod
+    def from_config(cls, cfg, input_shape: list[ShapeSpec]):
+        scopenet = cfg.MODEL.SCOPENET
+        return {
+            "input_shape": input_shape,
+            "num_classes": scopenet.NUM_CLASSES,
+            "num_bins": scopenet.NUM_BINS,
+            "num_convs": scopenet.NUM_CONVS,
+            "conv_dim": scopenet.CONV_DIM,
+            "norm": scopenet.NORM,
+            "prior_prob": scopenet.PRIOR_PROB,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """
+        Args:
+            features: L maps (B, channels, H, W), highest resolution first.
+
+        Returns:
+            three lists of L maps: class logits (B, C, H, W); bin logits (B, 4 (N+1), H, W), channel
+            x (N+1) + n for bin n of direction x and n = N for its log sigma^2; border deltas t
+            (B, 4 N, H, W), channel x N + n.
+
+        Raises:
+            ValueError: not L features.
+        """
+        if len(features) != self.num_levels:
+            raise ValueError(f"expected {self.num_levels} feature levels, got {len(features)}")
+        cls_logits, bin_logits, border_deltas = [], [], []
+        for feature in features:
+            loc_feature = self.loc_subnet(feature)
+            cls_logits.append(self.cls_score(self.cls_subnet(feature)))
+            bin_logits.append(self.bin_score(loc_feature))
+            border_deltas.append(self.border_pred(loc_feature))
+        return cls_logits, bin_logits, border_deltas
+
+
+def split_bin_logits(bin_logits: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:
+    """(P, 4 (N+1)) channels of locations -> bin logits (P, 4, N) and log sigma^2 (P, 4)."""
+    per_direction = torch.unflatten(bin_logits, 1, (4, num_bins + 1))
+    return per_direction[..., :num_bins], per_direction[..., num_bins]

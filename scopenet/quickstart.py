@@ -1,0 +1,106 @@
+"""The whole way once, on the Digits data set: prepare, train, evaluate, look."""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.engine import DefaultPredictor, default_argument_parser
+from PIL import Image
+from tabulate import tabulate
+
+from .config import load_config
+from .data.digits import prepare_digits
+from .engine.main import run
+from .visualization import (
+    draw_beside_ground_truth,
+    plot_anchors,
+    plot_losses,
+    read_metrics,
+    stack_pictures,
+)
+
+CONFIG = "configs/Digits-ScopeNet_R_18_FPN.yaml"
+NUM_PICTURES = 12
+SCORE_THRESH = 0.3  # of the drawn detections
+
+
+def train(cfg: CfgNode, overrides: list[str]) -> dict[str, float]:
+    """Train and evaluate, going on with an interrupted run; a finished one is not repeated.
+
+    Returns:
+        the box metrics of ``COCOEvaluator``, AP in percent.
+    """
+    output_dir = Path(cfg.OUTPUT_DIR)
+    finished = output_dir / "results.json"
+    if not finished.exists():
+        arguments = ["--config-file", CONFIG, "--resume", *overrides]
+        run(default_argument_parser().parse_args(arguments))
+        metrics = read_metrics(output_dir / "metrics.json")
+        box = {k[5:]: values[-1] for k, (_, values) in metrics.items() if k.startswith("bbox/")}
+        finished.write_text(json.dumps(box))
+    return json.loads(finished.read_text())
+
+
+def draw(cfg: CfgNode, output: Path) -> None:
+    """Pictures of detections, anchors and losses into ``output``."""
+    (dataset_name,) = cfg.DATASETS.TEST
+    predictor = DefaultPredictor(cfg)
+    pictures = []
+    for dataset_dict in DatasetCatalog.get(dataset_name)[:NUM_PICTURES]:
+        instances = predictor(cv2.imread(dataset_dict["file_name"]))["instances"]
+        pictures.append(
+            draw_beside_ground_truth(
+                dataset_dict, instances, dataset_name, score_thresh=SCORE_THRESH, scale=2
+            )
+        )
+    Image.fromarray(stack_pictures(pictures, columns=2)).save(output / "detections.png")
+    model = predictor.model
+    learned = model.log2_anchors.detach().cpu()
+    plot_anchors(model.log2_anchor_start.cpu(), learned, model.bin_edges.cpu(),
+                 output / "anchors.png")  # fmt: skip
+    plot_losses(read_metrics(Path(cfg.OUTPUT_DIR) / "metrics.json"), output / "losses.png")
+
+
+def write_table(results: dict[str, float], cfg: CfgNode, path: Path) -> str:
+    """The AP table in Markdown, written to ``path``."""
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    table = tabulate([[results[n] for n in names]], names, tablefmt="github", floatfmt=".1f")
+    path.write_text(
+        f"{table}\n\n{CONFIG}, {cfg.SOLVER.MAX_ITER} iterations, seed {cfg.SEED}; "
+        f"box AP in percent on {cfg.DATASETS.TEST[0]}.\n"
+    )
+    return table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
+    parser.add_argument("opts", nargs="*", help='config overrides, e.g. "SEED 1"')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    training = args.output / "training"
+    overrides = [*args.opts, "OUTPUT_DIR", str(training)]
+    prepare_digits()
+    results = train(load_config(CONFIG, overrides), overrides)
+    weights = training / "model_final.pth"
+    cfg = load_config(CONFIG, [*overrides, "MODEL.WEIGHTS", str(weights)])
+    draw(cfg, args.output)
+    table = write_table(results, cfg, args.output / "ap.md")
+    print(f"""
+{table}
+
+Written to {args.output}:
+  ap.md            the table above
+  detections.png   ground truth (left) and detections (right) of {NUM_PICTURES} validation images
+  anchors.png      the learned anchors against their start
+  losses.png       the loss curves
+  training/        checkpoints, log, TensorBoard events
+
+Next: train on your own data or on COCO, see README.md, or try another seed:
+  python projects/ScopeNet/quickstart.py --output output/seed1 SEED 1""")

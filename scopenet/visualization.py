@@ -1,0 +1,123 @@
+"""Pictures of a trained model: detections beside the ground truth, anchors and loss curves."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import Visualizer
+from matplotlib import pyplot as plt
+from torch import Tensor
+
+matplotlib.use("Agg")
+
+
+def draw_beside_ground_truth(
+    dataset_dict: dict, instances: Instances, dataset_name: str, *, score_thresh: float, scale: int
+) -> np.ndarray:
+    """Ground truth on the left, detections on the right, both enlarged ``scale`` times.
+
+    Args:
+        dataset_dict: the image in Detectron2's format.
+        instances: detections in px of the image file.
+        dataset_name: where the class names are from.
+        score_thresh: detections below are not drawn.
+
+    Returns:
+        RGB uint8 (scale H, 2 scale W + 4, 3).
+    """
+    image = read_image(dataset_dict["file_name"], format="RGB")
+    metadata = MetadataCatalog.get(dataset_name)
+    shown = instances[instances.scores >= score_thresh].to("cpu")
+    left = Visualizer(image, metadata, scale=scale).draw_dataset_dict(dataset_dict)
+    right = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
+    left, right = left.get_image(), right.get_image()
+    gap = np.full((left.shape[0], 4, 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def stack_pictures(pictures: list[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures of one size (H, W, 3) as a table with white gaps, row by row."""
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + 8) - 8, columns * (width + 24) - 24, 3)
+    table = np.full(shape, 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * (height + 8), i % columns * (width + 24)
+        table[y : y + height, x : x + width] = picture
+    return table
+
+
+def plot_anchors(start: Tensor, learned: Tensor, edges: Tensor, path: Path) -> None:
+    """The learned anchors against their start, and the nominal bin edges, for every level.
+
+    Args:
+        start, learned: (L, N) log2 px.
+        edges: (L, N+1) px.
+        path: the picture's file.
+    """
+    figure, axis = plt.subplots(figsize=(7, 3.5))
+    levels = np.arange(len(start))
+    for n in range(edges.shape[1]):
+        label = "nominal bin edge" if n == 0 else None
+        axis.scatter(levels, edges[:, n], marker="_", s=600, color="0.75", label=label)
+    for n in range(start.shape[1]):
+        first = n == 0
+        axis.scatter(levels - 0.08, start[:, n].exp2(), marker="o", facecolors="none",
+                     edgecolors="tab:blue", label="start" if first else None)  # fmt: skip
+        axis.scatter(levels + 0.08, learned[:, n].exp2(), marker="o", color="tab:orange",
+                     label="learned" if first else None)  # fmt: skip
+    axis.set_yscale("log", base=2)
+    axis.set_xticks(levels, [f"level {i + 1}" for i in levels])
+    axis.set_ylabel("anchor (px of the network input)")
+    axis.legend(loc="upper left", frameon=False)
+    _save(figure, path)
+
+
+def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Detectron2's ``metrics.json`` as name -> (iterations, values).
+
+    A run that was resumed has written some iterations twice; the later ones count.
+    """
+    series: dict[str, dict[int, float]] = defaultdict(dict)
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        iteration = record.pop("iteration")
+        for name, value in record.items():
+            series[name][iteration] = value
+    return {
+        name: (sorted(values), [values[i] for i in sorted(values)])
+        for name, values in series.items()
+    }
+
+
+def plot_losses(metrics: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
+    """The three losses, and what the choice of bins costs, against the iteration.
+
+    Args:
+        metrics: see :func:`read_metrics`.
+        path: the picture's file.
+    """
+    figure, (losses, quality) = plt.subplots(1, 2, figsize=(10, 3.5))
+    for name in ("loss_cls", "loss_bin", "loss_loc"):
+        losses.plot(*metrics[name], label=name)
+    for name in ("bin_accuracy", "iou_target_bin", "iou_best_bin"):
+        if name in metrics:
+            quality.plot(*metrics[name], label=name)
+    losses.set_title("weighted losses")
+    quality.set_title("of the positives in training")
+    for axis in (losses, quality):
+        axis.set_xlabel("iteration")
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,56 @@
+"""Build script. The version is read as text, so that building never imports torch or Detectron2."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"$',
+    (ROOT / "scopenet" / "__init__.py").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+).group(1)
+
+# Detectron2 is missing here on purpose: it has no release on PyPI under its own name, and a build
+# that fits one's torch and CUDA is the user's choice. `make install` adds a pure Python copy where
+# none is found (requirements-detectron2.txt); what Detectron2 itself imports is listed below.
+# The lower bounds are the oldest versions this was tried with (CONTRIBUTING.md says how).
+INSTALL_REQUIRES = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "fvcore>=0.1.5.post20221221",
+    "iopath>=0.1.9",
+    "pycocotools>=2.0.7,!=2.0.9,!=2.0.10",  # these two demand the optional field `info`
+    "opencv-python>=4.8",
+    "yacs>=0.1.8",
+    "omegaconf>=2.1",
+    "hydra-core>=1.1",
+    "numpy>=1.26",
+    "Pillow>=9.5",
+    "matplotlib>=3.7",
+    "termcolor>=2.0",
+    "tabulate>=0.9",
+    "cloudpickle>=2.2",
+    "tqdm>=4.65",
+    "tensorboard>=2.13",
+    "packaging>=22.0",
+    # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
+    "setuptools>=65.5,<81",
+]
+DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
+# A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
+DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18"]
+
+setup(
+    name="scopenet",
+    version=VERSION,
+    description="ScopeNet for Detectron2: Scope Head for Accurate Localization in Object Detection",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["scopenet", "scopenet.*"]), "scopenet.configs"],
+    package_dir={"scopenet.configs": "configs"},
+    package_data={"scopenet.configs": ["**/*.yaml", "**/*.py"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"data": DATA, "dev": [*DEV, "scopenet[data]"]},
+)
