@@ -9,14 +9,17 @@ BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DETECTRON2 := $(VENV)/detectron2-wheel
 
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help install detectron2 demo test test-all lint format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
+install: $(BIN) $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
 
 demo: install ## Train a small detector on the CPU and draw what it finds, into output/demo
 	$(BIN) projects/ScopeNet/quickstart.py --output output/demo
@@ -39,11 +42,14 @@ clean: ## Remove caches and build products (neither .venv nor output)
 	rm -rf build dist scopenet.egg-info .pytest_cache .ruff_cache
 	find configs datasets projects scopenet tests -name __pycache__ -type d -exec rm -rf {} +
 
+# A new interpreter may look for packages elsewhere: the stamp of the old one says nothing about it.
 $(BIN):
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python >= 3.10 is needed')"
 	$(PYTHON) -m venv $(VENV)
+	@rm -f $(STAMP)
 
 # Written last, so an interrupted installation goes on where it stopped.
-$(STAMP): $(BIN) setup.py pyproject.toml requirements-detectron2.txt
+$(STAMP): setup.py pyproject.toml requirements-detectron2.txt
 	$(BIN) -m pip install --editable ".[dev]"
 	@$(BIN) -c "import importlib.util as u; raise SystemExit(u.find_spec('detectron2') is None)" \
 	  || $(MAKE) --no-print-directory detectron2
@@ -56,7 +62,7 @@ $(STAMP): $(BIN) setup.py pyproject.toml requirements-detectron2.txt
 
 # By way of a folder of its own: the wheel also holds a top-level package `tools` and a compiled
 # `_C` that fits one build of torch only. The move comes last, so it is there whole or not at all.
-detectron2: $(BIN)
+detectron2:
 	rm -rf $(DETECTRON2)
 	$(BIN) -m pip install --no-deps --only-binary=:all: --python-version 3.10 --require-hashes \
 	  --target $(DETECTRON2) --requirement requirements-detectron2.txt

@@ -34,7 +34,7 @@ INSTALL_REQUIRES = [
     "cloudpickle>=2.2",
     "tqdm>=4.65",
     "tensorboard>=2.13",
-    "packaging>=22.0",
+    "packaging>=24.0",
     # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
     "setuptools>=65.5,<81",
 ]

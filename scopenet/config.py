@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
 
@@ -95,7 +96,7 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
         if config_file:
             cfg.merge_from_file(find_config(config_file), allow_unsafe=False)
         cfg.merge_from_list(overrides)
-    except (KeyError, ValueError, AssertionError) as error:
+    except Exception as error:  # yacs and PyYAML raise nearly anything for a malformed file
         raise _explain(error, cfg, config_file) from error
     return cfg
 
@@ -103,14 +104,17 @@ def load_config(config_file: str = "", overrides: list[str] | None = None) -> Cf
 def _explain(error: Exception, cfg: CfgNode, config_file: str) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
-    message = str(error.args[0]) if error.args else str(error)
+    if isinstance(error, yaml.YAMLError):
+        problem = " ".join(str(error).split())
+        return ConfigError(f"{config_file} is not plain YAML: {problem}.")
+    message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
     where = f"{config_file} or the overrides" if config_file else "the overrides"
     if "Non-existent" in message:
         key = message.split(":")[-1].strip()
         close = difflib.get_close_matches(key, all_keys(cfg), n=1, cutoff=0.7)
         hint = f", did you mean {close[0]}?" if close else "."
         return ConfigError(f"Unknown key {key} in {where}{hint}")
-    return ConfigError(f"In {where}: {message}.")
+    return ConfigError(f"In {where}: {' '.join(message.split()).rstrip('.')}.")
 
 
 def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:

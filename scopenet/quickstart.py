@@ -78,7 +78,9 @@ def write_table(results: dict[str, float], cfg: CfgNode, path: Path) -> str:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
-    parser.add_argument("opts", nargs="*", help='config overrides, e.g. "SEED 1"')
+    parser.add_argument("--train", type=int, default=2000, help="training images to make")
+    parser.add_argument("--val", type=int, default=300, help="validation images to make")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help='config overrides, e.g. "SEED 1"')
     return parser.parse_args()
 
 
@@ -86,7 +88,7 @@ def main() -> None:
     args = parse_args()
     training = args.output / "training"
     overrides = [*args.opts, "OUTPUT_DIR", str(training)]
-    prepare_digits()
+    prepare_digits(train=args.train, val=args.val)
     results = train(load_config(CONFIG, overrides), overrides)
     weights = training / "model_final.pth"
     cfg = load_config(CONFIG, [*overrides, "MODEL.WEIGHTS", str(weights)])

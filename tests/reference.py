@@ -177,7 +177,7 @@ def read_side(channels, side, count, row, column):
 
 def decode_distance(log2_anchor, delta):
     """d = A * e^t = 2^a * e^t, px, t clamped (equation 1)."""
-    return 2.0 ** log2_anchor * math.exp(clamp(delta, MIN_DELTA, MAX_DELTA))
+    return 2.0**log2_anchor * math.exp(clamp(delta, MIN_DELTA, MAX_DELTA))
 
 
 def sigmoid(logit):
@@ -197,7 +197,7 @@ def focal_loss(settings, logit, is_target):
 
 def border_loss(settings, predicted, target):
     """L_loc of two boxes around one location, each given by its (l, t, r, b), px (equation 4)."""
-    left, top, right, bottom = [min(p, q) for p, q in zip(predicted, target)]
+    left, top, right, bottom = [min(p, q) for p, q in zip(predicted, target, strict=True)]
     intersection = (left + right) * (top + bottom)
     area_predicted = (predicted[0] + predicted[2]) * (predicted[1] + predicted[3])
     area_target = (target[0] + target[2]) * (target[1] + target[3])
@@ -208,7 +208,7 @@ def border_loss(settings, predicted, target):
     if settings.loc_loss_type == "linear_iou":
         return 1.0 - iou
     if settings.loc_loss_type == "giou":
-        left, top, right, bottom = [max(p, q) for p, q in zip(predicted, target)]
+        left, top, right, bottom = [max(p, q) for p, q in zip(predicted, target, strict=True)]
         hull = (left + right) * (top + bottom)
         return 1.0 - (iou - (hull - union) / hull)
     raise ValueError(settings.loc_loss_type)
@@ -263,7 +263,7 @@ def clip_box(box, size):
     """Box clipped to an image of size (height, width), px."""
     height, width = float(size[0]), float(size[1])
     limits = (width, height, width, height)
-    return [clamp(value, 0.0, limit) for value, limit in zip(box, limits)]
+    return [clamp(value, 0.0, limit) for value, limit in zip(box, limits, strict=True)]
 
 
 def is_empty(box):
@@ -314,8 +314,16 @@ def candidates_at(settings, level, row, column, anchors, class_map, bin_map, del
         cls_score = sigmoid(logit)
         score = cls_score * loc_score if settings.guided_score else cls_score
         if score > settings.score_thresh:
-            found.append({"box": box, "score": score, "class": c, "cls_score": cls_score,
-                          "loc_score": loc_score, "border_scores": list(border_scores)})
+            found.append(
+                {
+                    "box": box,
+                    "score": score,
+                    "class": c,
+                    "cls_score": cls_score,
+                    "loc_score": loc_score,
+                    "border_scores": list(border_scores),
+                }
+            )
     return found
 
 
@@ -346,10 +354,10 @@ def detections(settings, log2_anchors, cls_logits, bin_logits, border_deltas, im
             for row in range(len(maps[0][0])):
                 for column in range(len(maps[0][0][0])):
                     of_level += candidates_at(settings, level, row, column, anchors[level], *maps)
-            candidates += best_first(of_level)[:settings.topk_candidates]
+            candidates += best_first(of_level)[: settings.topk_candidates]
         candidates = [{**item, "box": clip_box(item["box"], size)} for item in candidates]
         candidates = [item for item in candidates if not is_empty(item["box"])]
-        results.append(class_wise_nms(settings, candidates)[:settings.detections_per_image])
+        results.append(class_wise_nms(settings, candidates)[: settings.detections_per_image])
     return results
 
 

@@ -85,7 +85,13 @@ class CocoSplit:
             Image.fromarray(sample.image).save(self.image_dir / file_name)
             height, width = sample.image.shape[:2]
             images.append(
-                {"id": index, "file_name": file_name, "width": width, "height": height, "license": 1}
+                {
+                    "id": index,
+                    "file_name": file_name,
+                    "width": width,
+                    "height": height,
+                    "license": 1,
+                }
             )
             annotations += _annotations(sample, index, first_id=len(annotations) + 1)
         self._write_json(images, annotations)

@@ -27,6 +27,7 @@ MIN_SCALE = 12  # sqrt(w * h) of the smallest box, in pixels
 MAX_SCALE = 0.6  # sqrt(w * h) of the largest box, in sides of the image
 FULL_INTENSITY = 16  # of a scan
 INK = 0.15  # of full intensity: fainter rows and columns at the rim of a scan are cut off
+OPAQUE = 0.75  # of full intensity: ink that hides what is under it
 MIN_CONTRAST = 80  # between digit and background, in luma, of 255
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of R, G, B (ITU-R BT.601)
 VAL_FRACTION = 0.2  # of the scans of every class
@@ -136,9 +137,7 @@ def crop_to_ink(scan: np.ndarray) -> np.ndarray:
     return scan[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def generate(
-    sources: Sources, split: str, count: int, size: int, seed: int
-) -> Iterator[Sample]:
+def generate(sources: Sources, split: str, count: int, size: int, seed: int) -> Iterator[Sample]:
     """The first `count` images of a split, each with a random stream of its own."""
     for index in range(count):
         yield compose(sources, size, _generator(seed, split, index))
@@ -206,11 +205,11 @@ def random_colour(image: np.ndarray, box: Box, rng: np.random.Generator) -> np.n
 
 
 def draw_glyph(image: np.ndarray, glyph: np.ndarray, box: Box, colour: np.ndarray) -> None:
-    """Draw a glyph in place, resized to fill the box; its ink is the opacity of the colour."""
+    """Draw a glyph in place, resized to fill the box; ink of `OPAQUE` and more covers."""
     x, y, w, h = box
     # Not bicubic: its overshoot can erase the ink along the rim, and the box would not be tight.
     resized = Image.fromarray(glyph.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR)
-    opacity = np.asarray(resized)[:, :, None]  # (h, w, 1)
+    opacity = np.minimum(np.asarray(resized) / OPAQUE, 1)[:, :, None]  # (h, w, 1)
     region = image[y : y + h, x : x + w]
     region[:] = np.rint(opacity * colour + (1 - opacity) * region).astype(np.uint8)
 

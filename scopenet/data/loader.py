@@ -133,9 +133,10 @@ def build_train_loader(
         ValueError: see :class:`SeededBatchSampler`.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
+    sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
     return DataLoader(
         SeededDataset(dataset, mapper),
-        batch_sampler=SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide),
+        batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=_as_list,
         persistent_workers=num_workers > 0,

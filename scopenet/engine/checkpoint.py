@@ -2,22 +2,29 @@
 
 import pickle
 import random
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-# What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2.
+# What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
+# pickle's protocols.
 _ALLOWED_GLOBALS = {
+    ("__builtin__", "bytes"),
     ("_codecs", "encode"),
     ("collections", "OrderedDict"),
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
 }
 
 
@@ -27,7 +34,9 @@ class ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED_GLOBALS:
             raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}")
-        return super().find_class(module, name)
+        with warnings.catch_warnings():  # numpy 2 deprecates numpy 1's names
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return super().find_class(module, name)
 
 
 def load_pickled_arrays(path: str) -> dict[str, Any]:
@@ -36,11 +45,16 @@ def load_pickled_arrays(path: str) -> dict[str, Any]:
     Raises:
         ValueError: the file is not a pickled dict of arrays and plain types.
     """
+    with open(path, "rb") as f:
+        return _parse(path, ArrayUnpickler(f, encoding="latin1").load)
+
+
+def _parse(path: str, load: Callable[[], Any]) -> dict[str, Any]:
     try:
-        with open(path, "rb") as f:
-            loaded = ArrayUnpickler(f, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path} is not a file of plain weights: {error}") from error
+        loaded = load()
+    except Exception as error:  # a damaged file makes the parsers raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
+        raise ValueError(f"{path} is not a file of tensors and plain types: {reason}") from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} holds a {type(loaded).__name__} instead of a dict of weights")
     return loaded
@@ -60,6 +74,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         super().save(name, **self.extra, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
+            raise ValueError(f"{filename} is a file of pycls, which is not read; save it as .pth")
         if not filename.endswith(".pkl"):
             return super()._load_file(filename)
         loaded = load_pickled_arrays(filename)
@@ -71,13 +87,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _torch_load(self, filename: str) -> dict[str, Any]:
-        try:
-            return torch.load(filename, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-            first_line = str(error).splitlines()[0] if str(error) else "it ends too early"
-            raise ValueError(
-                f"{filename} is not a checkpoint of tensors and plain types: {first_line}"
-            ) from error
+        return _parse(
+            filename, partial(torch.load, filename, map_location="cpu", weights_only=True)
+        )
 
 
 def rng_states() -> dict[str, Any]:

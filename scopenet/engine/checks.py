@@ -70,6 +70,21 @@ def check_ignored_keys(cfg: CfgNode) -> None:
                 raise ConfigError(f"MODEL.{node}.{key} has no effect on ScopeNet; {advice}.")
 
 
+def check_weights(path: str, *, needed: bool) -> None:
+    """
+    Args:
+        path: a file, or an address that Detectron2 knows how to fetch; "" for no weights.
+        needed: whether there must be some.
+
+    Raises:
+        ConfigError: the file does not exist, or there is none although it is needed.
+    """
+    if needed and not path:
+        raise ConfigError("--eval-only needs weights; set MODEL.WEIGHTS or give --resume.")
+    if path and "://" not in path and not os.path.exists(path):
+        raise ConfigError(f"The weights {path} do not exist; correct MODEL.WEIGHTS.")
+
+
 def check_config(cfg: CfgNode, *, training: bool) -> None:
     """All checks of a YAML config.
 

@@ -34,7 +34,7 @@ def check_num_workers(num_workers: int) -> None:
 
 
 def _worker(main: Callable, args, num_workers: int) -> None:
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, available_cores() // num_workers))
     main(args)
 

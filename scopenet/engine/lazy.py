@@ -66,8 +66,8 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
 
     class LazyTrainer(Trainer):
         @classmethod
-        def describe(cls, cfg):
-            return super().describe(cfg) | {"config": LazyConfig.to_py(lazy)}
+        def source_config(cls, cfg):
+            return lazy
 
         @classmethod
         def build_model(cls, cfg):

@@ -9,9 +9,9 @@ from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..config import ConfigError, load_config
+from ..config import ConfigError, find_config, load_config
 from .checkpoint import SafeCheckpointer
-from .checks import check_config, check_datasets, check_num_classes
+from .checks import check_config, check_datasets, check_num_classes, check_weights
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
 from .trainer import Trainer
@@ -32,17 +32,20 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
         check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         if "num_classes" in lazy.model:
             check_num_classes(lazy.model.num_classes, "model.num_classes", cfg.DATASETS.TRAIN)
-        return lazy_trainer(lazy), cfg
-    cfg = load_config(args.config_file, args.opts)
-    check_config(cfg, training=not args.eval_only)
-    return Trainer, cfg
+        trainer_class = lazy_trainer(lazy)
+    else:
+        cfg = load_config(args.config_file, args.opts)
+        check_config(cfg, training=not args.eval_only)
+        trainer_class = Trainer
+    check_weights(cfg.MODEL.WEIGHTS, needed=args.eval_only and not args.resume)
+    return trainer_class, cfg
 
 
 def main(args: argparse.Namespace) -> dict | None:
     """The work of one worker process; returns the evaluation's results."""
     trainer_class, cfg = read_job(args)
     cfg.freeze()
-    default_setup(cfg, args)
+    default_setup(trainer_class.source_config(cfg), args)
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
@@ -60,6 +63,8 @@ def main(args: argparse.Namespace) -> dict | None:
 def run(args: argparse.Namespace) -> None:
     """Check, then launch :func:`main`; a config error ends the program with its sentence."""
     try:
+        if args.config_file:
+            args.config_file = find_config(args.config_file)
         read_job(args)
         if not torch.cuda.is_available():
             print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)

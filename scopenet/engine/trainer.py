@@ -2,11 +2,13 @@
 
 import logging
 import os
+import tempfile
 import time
 import weakref
+from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
 from detectron2.data import DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.engine import (
     AMPTrainer,
@@ -17,6 +19,7 @@ from detectron2.engine import (
 )
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
+from omegaconf import DictConfig
 
 from ..config import ConfigError
 from ..data.loader import build_train_loader
@@ -67,6 +70,16 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
     return AMPTrainer(model, data_loader, optimizer, precision=precision)
 
 
+def to_yaml(cfg: CfgNode | DictConfig) -> str:
+    """A config as Detectron2 writes it to a file."""
+    if isinstance(cfg, CfgNode):
+        return cfg.dump()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        LazyConfig.save(cfg, str(path))
+        return path.read_text()
+
+
 class Trainer(DefaultTrainer):
     """``DefaultTrainer`` with a CPU path, batches that depend on (seed, iteration) only, and
     checkpoints of tensors and plain types."""
@@ -93,10 +106,18 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     @classmethod
+    def source_config(cls, cfg: CfgNode) -> CfgNode | DictConfig:
+        """The config that the user gave, to be recorded."""
+        return cfg
+
+    @classmethod
     def describe(cls, cfg: CfgNode) -> dict:
         """What a checkpoint says of its model: the config as YAML and the class names."""
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-        return {"config": cfg.dump(), "class_names": list(metadata.get("thing_classes", []))}
+        return {
+            "config": to_yaml(cls.source_config(cfg)),
+            "class_names": list(metadata.get("thing_classes", [])),
+        }
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):

@@ -75,7 +75,8 @@ def target_bins(distances: Tensor, edges: Tensor) -> Tensor:
 
 def clamp_passing_gradient(x: Tensor, bounds: tuple[float, float]) -> Tensor:
     """``x.clamp(*bounds)`` with the gradient of ``x``: a value that overshot can come back."""
-    return x + (x.clamp(*bounds) - x).detach()
+    # The sum with an exact zero gives the bound itself; x + (clamp(x) - x) would round at |x|.
+    return x.clamp(*bounds).detach() + (x - x.detach())
 
 
 def bin_log_probs(bin_logits: Tensor, log_variance: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ def decode_locations(
         distances (P, 4) in px and probabilities (P, 4); NaN where an input that counts is not
         finite.
     """
-    num_bins = len(log2_anchors)
+    num_bins = log2_anchors.shape[0]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
     log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
     log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
@@ -147,7 +147,7 @@ def detect(
             topk_candidates=topk_candidates,
         )
         for *maps, stride in zip(
-            cls_logits, bin_logits, border_deltas, log2_anchors, strides, strict=True
+            cls_logits, bin_logits, border_deltas, log2_anchors.unbind(), strides, strict=True
         )
     ]
     found = Detections(*map(torch.cat, zip(*levels, strict=True)))

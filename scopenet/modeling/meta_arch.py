@@ -337,7 +337,8 @@ class ScopeNet(DenseDetector):
                 *maps,
                 self.log2_anchors,
                 self.strides,
-                torch.as_tensor(image_size),
+                # A tensor already while tracing.
+                image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
                 uncertainty=self.uncertainty,
                 guided_score=self.guided_score,
                 score_thresh=self.test_score_thresh,

