@@ -10,7 +10,8 @@ from importlib.util import find_spec
 __version__ = "0.1.0"
 
 if find_spec("torch") and find_spec("detectron2"):
-    from .config import ConfigError, add_scopenet_config, load_config
+    from .config import add_scopenet_config
+    from .config_file import ConfigError, load_config
     from .data.builtin import register_builtin_datasets
     from .modeling import ScopeHead, ScopeNet
 

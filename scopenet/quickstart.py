@@ -11,7 +11,7 @@ from detectron2.engine import DefaultPredictor, default_argument_parser
 from PIL import Image
 from tabulate import tabulate
 
-from .config import load_config
+from .config_file import load_config
 from .data.digits import prepare_digits
 from .engine.main import run
 from .visualization import (

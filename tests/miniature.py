@@ -13,7 +13,7 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from detectron2.engine import default_argument_parser
 from PIL import Image
 
-from scopenet.config import find_config
+from scopenet.config_file import find_config
 
 SHORT, LONG = 64, 96  # px, the sides of every image, so that TINY resizes none
 MIN_SIDE, MAX_SIDE = 20, 48  # px, of a box

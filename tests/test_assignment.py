@@ -97,7 +97,7 @@ BOXES = {
         [50, 50, 50, 90],
         [40, 60, 100, 60],
         [100, 100, 60, 60],
-        [60, 40, 60 + 2e-6, 90],
+        [4 - 2e-6, 40, 4 + 2e-6, 90],
         [44, 44, 44, 44],
         [30, 40, 70, 90],
     ],
@@ -195,6 +195,15 @@ def test_locations_on_a_border_are_outside():
     positives = assign([[[36, 36, 60, 60]]], (8,), (), [(16, 16)])
     assert cells(positives) == [(5, 5), (5, 6), (6, 5), (6, 6)]
     assert positives.is_cls.all()
+
+
+@pytest.mark.parametrize("half_side, num_positives", [(4e-6, 0), (8e-6, 4)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_boxes_with_a_side_below_1e_5_px_are_passed_over(half_side, num_positives, flip):
+    # Around the column of cell centres at x = 4, where float32 has steps of 5e-7.
+    box = [4 - half_side, 8.0, 4 + half_side, 40.0]
+    box = [box[1], box[0], box[3], box[2]] if flip else box
+    assert len(assign([[box]], (8,), (), [(16, 16)]).box) == num_positives
 
 
 def test_both_radii_around_a_cell_centre():

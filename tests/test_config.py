@@ -13,9 +13,9 @@ from detectron2.modeling import build_model
 from miniature import CLASSES, COCO_CLASSES, TRAIN, VAL, job, mini_datasets, registered, write_split
 from omegaconf import ListConfig
 
-import scopenet.config
+import scopenet.config_file
 from scopenet import ConfigError, add_scopenet_config, load_config
-from scopenet.config import all_keys, config_dir, find_config
+from scopenet.config_file import all_keys, config_dir, find_config
 from scopenet.engine.checks import check_config, check_datasets, check_num_classes, check_weights
 from scopenet.engine.lazy import lazy_trainer, load_lazy_config, run_settings
 from scopenet.engine.main import read_job
@@ -256,7 +256,7 @@ def test_missing_file(tmp_path):
 def test_installed_package_has_its_own_configs(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "scopenet"
     package.mkdir(parents=True)
-    monkeypatch.setattr(scopenet.config, "__file__", str(package / "config.py"))
+    monkeypatch.setattr(scopenet.config_file, "__file__", str(package / "config.py"))
     assert config_dir() == package.parent / "configs"  # as in a clone
     (package / "configs" / "peers").mkdir(parents=True)
     (package / "configs" / "peers" / "x.yaml").write_text("SEED: 5\n")

@@ -59,7 +59,7 @@ def test_with_broken_detectron2(tmp_path):
 
 def test_with_broken_torch(tmp_path):
     stub(tmp_path, "torch", "raise OSError('libcudart.so is missing')")
-    stub(tmp_path, "detectron2", "")
+    stub(tmp_path, "detectron2", "import torch")
     done = run("-c", "import scopenet", path=(tmp_path,), cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "OSError: libcudart.so is missing"

@@ -95,7 +95,6 @@ def test_defaults_of_the_config_and_of_the_constructors_agree():
         ("MODEL.SCOPENET.TOPK_CANDIDATES_TEST", 17, "test_topk_candidates"),
         ("MODEL.SCOPENET.NMS_THRESH_TEST", 0.6, "test_nms_thresh"),
         ("TEST.DETECTIONS_PER_IMAGE", 9, "max_detections_per_image"),
-        ("MODEL.SCOPENET.IN_FEATURES", ["p7", "p6", "p5", "p4", "p3"], "head_in_features"),
     ],
 )
 def test_config_reaches_the_model(key, value, attribute):
@@ -137,6 +136,9 @@ def test_config_reaches_bins_head_and_pixels():
         ({"level_boundaries": [64, 128, 128, 512]}, "LEVEL_BOUNDARIES"),
         ({"level_boundaries": [128, 64, 256, 512]}, "LEVEL_BOUNDARIES"),
         ({"level_boundaries": [0, 64, 128, 256]}, "LEVEL_BOUNDARIES"),
+        ({"num_bins": 0}, "NUM_BINS"),
+        ({"bin_size": 0.0}, "BIN_SIZE"),
+        ({"bin_size": -1.0}, "BIN_SIZE"),
         ({"center_radius_cls": 2.5}, "CENTER_RADIUS_CLS"),
         ({"center_radius_cls": 0.0}, "CENTER_RADIUS_CLS"),
         ({"center_radius_cls": 2.0, "center_radius_loc": 1.0}, "CENTER_RADIUS_LOC"),
@@ -157,8 +159,9 @@ def test_bad_arguments_are_named(options, key):
 # --- head ---------------------------------------------------------------------------------------
 
 
-def test_head_outputs():
-    model = build_scopenet(num_classes=4, num_bins=3)
+@pytest.mark.parametrize("num_convs", [0, 1, 3])
+def test_head_outputs(num_convs):
+    model = build_scopenet(num_classes=4, num_bins=3, num_convs=num_convs)
     features = [torch.randn(2, 3, *size) for size in [(6, 9), (3, 5), (2, 3), (1, 2), (1, 1)]]
     cls_logits, bin_logits, border_deltas = model.head(features)
     for x, *maps in zip(features, cls_logits, bin_logits, border_deltas, strict=True):
@@ -366,13 +369,6 @@ def test_batched_equals_single():
     together = model(inputs)
     for x, output in zip(inputs, together, strict=True):
         assert_same_detections(model([x])[0]["instances"], output["instances"])
-
-
-def test_training_mode_is_left_as_it_was():
-    inputs = random_inputs((64, 64))
-    model = build_scopenet().eval()
-    model(inputs)
-    assert not model.training
 
 
 def test_flops_of_the_head():

@@ -229,7 +229,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
 
-from scopenet.config import find_config
+from scopenet.config_file import find_config
 
 base = LazyConfig.load(find_config("ScopeNet_R_50_FPN_1x.py"))
 dataloader, model, optimizer = base.dataloader, base.model, base.optimizer
@@ -249,7 +249,7 @@ model.backbone.bottom_up = L(ResNet)(
 )
 model.backbone.top_block.in_channels = 128
 model.backbone.out_channels = 32
-model.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dim=32, num_convs=1)
+model.head.update(input_shape=[ShapeSpec(channels=32)] * 5, conv_dim=64, num_convs=1)
 model.test_score_thresh = 0.0
 """
 

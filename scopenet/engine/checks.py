@@ -6,7 +6,7 @@ import os
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..config import ConfigError, all_keys
+from ..config_file import ConfigError, all_keys
 
 # How to make a data set whose files are missing, by the first part of its name.
 _HOW_TO_MAKE = {

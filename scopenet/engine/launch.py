@@ -7,7 +7,7 @@ import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
-from ..config import ConfigError
+from ..config_file import ConfigError
 
 
 def available_cores() -> int:

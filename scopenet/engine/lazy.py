@@ -10,7 +10,8 @@ from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ..config import ConfigError, add_scopenet_config, find_config
+from ..config import add_scopenet_config
+from ..config_file import ConfigError, find_config
 from ..data.loader import build_train_loader
 from .trainer import Trainer
 

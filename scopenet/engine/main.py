@@ -9,7 +9,7 @@ from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..config import ConfigError, find_config, load_config
+from ..config_file import ConfigError, find_config, load_config
 from .checkpoint import SafeCheckpointer
 from .checks import check_config, check_datasets, check_num_classes, check_weights
 from .launch import launch

@@ -21,7 +21,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
-from ..config import ConfigError
+from ..config_file import ConfigError
 from ..data.loader import build_train_loader
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
 

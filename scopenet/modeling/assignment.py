@@ -35,10 +35,8 @@ class Positives(NamedTuple):
     def gather(self, maps: list[Tensor]) -> Tensor:
         """L maps (B, channels, H, W) -> their values at the positives, (P, channels)."""
         counts = torch.bincount(self.level, minlength=len(maps)).tolist()
-        places = zip(
-            self.image.split(counts), self.row.split(counts), self.column.split(counts), strict=True
-        )
-        return torch.cat([x[b, :, i, j] for x, (b, i, j) in zip(maps, places, strict=True)])
+        places = [x.split(counts) for x in (self.image, self.row, self.column)]
+        return torch.cat([x[b, :, i, j] for x, b, i, j in zip(maps, *places, strict=True)])
 
     def centers(self, strides: Tensor) -> Tensor:
         """The locations' coordinates (x, y), (P, 2) float32 px."""
@@ -54,19 +52,14 @@ def border_distances(centers: Tensor, boxes: Tensor) -> Tensor:
 def _candidate_cells(
     box_centers: Tensor, strides: Tensor, radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Every cell whose centre may be nearer than ``radius`` strides to a box centre.
-
-    Float64 keeps the window exact for strides that are powers of two; the float32 comparison made
-    later can only take cells out of it.
-
-    Args:
-        box_centers: (M, 2) float32 px.
-        strides: (L,) px.
+    """Every cell whose centre may be nearer than ``radius`` strides to a box centre (M, 2).
 
     Returns:
         rows and columns, each (M, L, W²) int64 and possibly outside of the map, with
         W = ceil(2 radius); and the cells' centres (M, L, W², 2), float32 px.
     """
+    # Float64 keeps the window exact for strides that are powers of two; the float32 comparison
+    # made later can only take cells out of it.
     window = math.ceil(2 * radius)
     in_cells = box_centers.double()[:, None] / strides.double()[:, None] - 0.5  # (M, L, 2)
     first = torch.floor(in_cells - radius).long() + 1
@@ -79,17 +72,8 @@ def _candidate_cells(
 
 
 def _nearest_then_smallest(location: Tensor, is_cls: Tensor, box: Tensor, areas: Tensor) -> Tensor:
-    """Entries that win their location: near the centre first, then the smallest, then first box.
-
-    The order is that of one integer key, so that areas keep their float64 precision.
-
-    Args:
-        location, is_cls, box: (Q,) a qualifying pair of location and box in each entry.
-        areas: (M,) float64 px².
-
-    Returns:
-        (P,) indices into the entries, ordered by location.
-    """
+    """Of qualifying pairs (Q,) of location and box the one that wins each location: boxes near the
+    centre first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
     num_boxes = len(areas)
     area_rank = torch.empty_like(areas, dtype=torch.long)
     area_rank[areas.argsort(stable=True)] = torch.arange(num_boxes, device=areas.device)
@@ -134,17 +118,10 @@ def assign_locations(
     distances = border_distances(centers, boxes[:, None, None])  # (M, L, W², 4)
     largest = distances.amax(-1)
     off_center = (centers - box_centers[:, None, None]).abs().amax(-1)
-    qualifies = (
-        (distances.amin(-1) > 0)
-        & (off_center < radius_loc * strides[:, None])
-        & (largest >= ranges[:, 0, None])
-        & (largest < ranges[:, 1, None])
-        & (rows >= 0)
-        & (rows < heights)
-        & (columns >= 0)
-        & (columns < widths)
-        & (sides.amin(-1) >= MIN_BOX_SIDE)[:, None, None]
-    )
+    qualifies = (distances.amin(-1) > 0) & (off_center < radius_loc * strides[:, None])
+    qualifies &= (largest >= ranges[:, 0, None]) & (largest < ranges[:, 1, None])
+    qualifies &= (rows >= 0) & (rows < heights) & (columns >= 0) & (columns < widths)
+    qualifies &= (sides.amin(-1) >= MIN_BOX_SIDE)[:, None, None]
     box, level, cell = qualifies.nonzero(as_tuple=True)
     row, column = rows[box, level, cell], columns[box, level, cell]
     is_cls = off_center[box, level, cell] < radius_cls * strides[level]

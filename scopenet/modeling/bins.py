@@ -8,6 +8,7 @@ input.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,9 +21,12 @@ LOG_VARIANCE_RANGE = (-8.0, 8.0)
 
 
 def level_ranges(level_boundaries: Sequence[float]) -> list[tuple[float, float]]:
-    """The half-open range [lo, hi) of the largest distance that each level regresses, in px."""
-    bounds = [0.0, *map(float, level_boundaries), math.inf]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    """The half-open range [lo, hi) of the largest border distance that each level regresses, in px,
+    from the L - 1 finite ends; raises ValueError if those are not positive and rising."""
+    ends = [0.0, *map(float, level_boundaries), math.inf]
+    if ends != sorted(set(ends)):
+        raise ValueError(f"LEVEL_BOUNDARIES must be positive and rise, got {level_boundaries}")
+    return list(pairwise(ends))
 
 
 def bin_edges(
@@ -31,51 +35,41 @@ def bin_edges(
     """Nominal bin edges b_1 ... b_{N+1} of every level, in px.
 
     The last edge is the upper end of the level's range (twice the lower end where that is
-    infinite, 8 strides for a single level); below it, edges are ``2^bin_size`` apart.
-
-    Args:
-        level_boundaries: the L - 1 finite ends of the levels' ranges, ascending, in px.
-        strides: px, one per level.
+    infinite, 8 strides for a single level); below it, neighbours have the ratio ``2^bin_size``.
 
     Returns:
         (L, N+1) float32, ascending along each row.
+
+    Raises:
+        ValueError: the boundaries do not fit the number of levels, or there are no bins.
     """
+    ranges = level_ranges(level_boundaries)
+    if len(ranges) != len(strides):
+        needed = len(strides) - 1
+        raise ValueError(f"{needed + 1} levels need {needed} LEVEL_BOUNDARIES: {level_boundaries}")
+    if num_bins < 1 or bin_size <= 0:
+        raise ValueError(f"NUM_BINS and BIN_SIZE must be positive, got {num_bins} and {bin_size}")
     rows = []
-    for (lo, hi), stride in zip(level_ranges(level_boundaries), strides, strict=True):
+    for (lo, hi), stride in zip(ranges, strides, strict=True):
         top = hi if math.isfinite(hi) else 2 * lo or 8.0 * stride
         rows.append([top * 2 ** (-bin_size * n) for n in range(num_bins, -1, -1)])
     return torch.tensor(rows)
 
 
 def anchor_start(edges: Tensor, bin_size: float) -> Tensor:
-    """Start of the learned anchors: the geometric centre of each nominal bin.
-
-    Args:
-        edges: (L, N+1) px, see :func:`bin_edges`.
-
-    Returns:
-        (L, N) log2 px.
-    """
+    """Start of the learned anchors, the geometric centres of the bins, (L, N) log2 px."""
     return edges[:, :-1].log2() + bin_size / 2
 
 
 def target_bins(distances: Tensor, edges: Tensor) -> Tensor:
-    """The bin [b_n, b_{n+1}) that holds each distance; the outer bins reach to 0 and infinity.
-
-    Args:
-        distances: (P, 4) positive px.
-        edges: (P, N+1) px, the edges of each location's level.
-
-    Returns:
-        (P, 4) int64 in [0, N).
-    """
-    inner_edges = edges[:, None, 1:-1]  # (P, 1, N-1)
-    return (distances[..., None] >= inner_edges).sum(-1)
+    """The bin [b_n, b_{n+1}) that holds each distance (P, 4) in px, given the edges (P, N+1) of its
+    level; the outer bins reach to 0 and infinity. (P, 4) int64 in [0, N)."""
+    return (distances[..., None] >= edges[:, None, 1:-1]).sum(-1)
 
 
 def clamp_passing_gradient(x: Tensor, bounds: tuple[float, float]) -> Tensor:
     """``x.clamp(*bounds)`` with the gradient of ``x``: a value that overshot can come back."""
-    # The sum with an exact zero gives the bound itself; x + (clamp(x) - x) would round at |x|.
+    # Adding an exact zero leaves the bound as it is; x + (clamp(x) - x) would round at |x|.
     return x.clamp(*bounds).detach() + (x - x.detach())
 
 
@@ -92,10 +86,11 @@ def bin_log_probs(bin_logits: Tensor, log_variance: Tensor | None) -> Tensor:
 
 
 def decode_distances(log2_anchors: Tensor, deltas: Tensor) -> Tensor:
-    """d = 2^a e^t (equation 1), in px.
-
-    Args:
-        log2_anchors: log2 px, of the shape of ``deltas``.
-        deltas: t, already clamped to ``DELTA_RANGE``.
-    """
+    """d = 2^a e^t (equation 1), in px, of anchors a and clamped deltas t of one shape."""
     return torch.exp2(log2_anchors) * torch.exp(deltas)
+
+
+def decode_bins(log2_anchors: Tensor, deltas: Tensor, bins: Tensor) -> Tensor:
+    """Distances (P, 4) in px of the chosen ``bins`` (P, 4), from (P, N) and (P, 4, N)."""
+    chosen_deltas = deltas.gather(-1, bins[..., None])[..., 0]
+    return decode_distances(log2_anchors.gather(1, bins), chosen_deltas)

@@ -13,7 +13,7 @@ import torch
 from detectron2.layers import batched_nms
 from torch import Tensor
 
-from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_distances
+from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_bins
 from .head import split_bin_logits
 
 
@@ -31,34 +31,31 @@ class Detections(NamedTuple):
 def decode_locations(
     bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool
 ) -> tuple[Tensor, Tensor]:
-    """Border distances of the best bin of each direction, and that bin's probability.
+    """Border distances (P, 4) in px of the best bin of each direction and that bin's probability
+    (P, 4), NaN where an input that counts is not finite.
 
     Args:
-        bin_logits: (P, 4 (N+1)) raw head outputs.
-        deltas: (P, 4 N) raw head outputs.
+        bin_logits, deltas: (P, 4 (N+1)) and (P, 4 N), raw head outputs.
         log2_anchors: (N,) log2 px of the locations' level.
-
-    Returns:
-        distances (P, 4) in px and probabilities (P, 4); NaN where an input that counts is not
-        finite.
     """
     num_bins = log2_anchors.shape[0]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
     log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
     log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
-    best_deltas = deltas.unflatten(1, (4, num_bins)).gather(-1, best_bins[..., None])[..., 0]
+    deltas = deltas.unflatten(1, (4, num_bins))
+    best_deltas = deltas.gather(-1, best_bins[..., None])[..., 0]
     not_finite = ~(best_deltas.isfinite() & log_probs.isfinite())
-    distances = decode_distances(log2_anchors[best_bins], best_deltas.clamp(*DELTA_RANGE))
-    return (
-        distances.masked_fill(not_finite, math.nan),
-        log_probs.exp().masked_fill(not_finite, math.nan),
+    anchors = log2_anchors.expand(deltas.shape[0], num_bins)
+    distances = decode_bins(anchors, deltas.clamp(*DELTA_RANGE), best_bins)
+    return distances.masked_fill(not_finite, math.nan), log_probs.exp().masked_fill(
+        not_finite, math.nan
     )
 
 
 def detect_level(
     cls_logits: Tensor,
     bin_logits: Tensor,
-    border_deltas: Tensor,
+    deltas: Tensor,
     log2_anchors: Tensor,
     stride: int,
     *,
@@ -73,22 +70,20 @@ def detect_level(
     is computed.
 
     Args:
-        cls_logits: (C, H, W).
-        bin_logits: (4 (N+1), H, W).
-        border_deltas: (4 N, H, W).
+        cls_logits, bin_logits, deltas: (C | 4 (N+1) | 4 N, H, W), float32.
         log2_anchors: (N,) log2 px.
         stride: px.
+        uncertainty: divide the bin logits by sigma^2 (equation 2).
+        guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
+        score_thresh: keep scores above, in [0, 1).
+        topk_candidates: at most so many.
     """
     logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
     # The margin is for rounding: the exact comparison is made with the scores below.
     rows, columns = (cls_logits > logit_bound - 1e-3).any(0).nonzero().unbind(1)  # (P,)
     cls_logits = cls_logits[:, rows, columns].T  # (P, C)
-    distances, probs = decode_locations(
-        bin_logits[:, rows, columns].T,
-        border_deltas[:, rows, columns].T,
-        log2_anchors,
-        uncertainty=uncertainty,
-    )
+    bin_logits, deltas = (x[:, rows, columns].T for x in (bin_logits, deltas))
+    distances, probs = decode_locations(bin_logits, deltas, log2_anchors, uncertainty=uncertainty)
     p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
     is_finite = cls_logits.isfinite() & p_loc.isfinite()[:, None]
@@ -97,9 +92,9 @@ def detect_level(
     order = scores[places, classes].argsort(descending=True, stable=True)[:topk_candidates]
     places, classes = places[order], classes[order]
     centers = (torch.stack([columns, rows], dim=1)[places] + 0.5) * stride
-    distances = distances[places]
+    left_top, right_bottom = distances[places].split(2, dim=1)
     return Detections(
-        boxes=torch.cat([centers - distances[:, :2], centers + distances[:, 2:]], dim=1),
+        boxes=torch.cat([centers - left_top, centers + right_bottom], dim=1),
         scores=scores[places, classes],
         classes=classes,
         cls_scores=p_cls[places, classes],
@@ -116,12 +111,9 @@ def detect(
     strides: Sequence[int],
     image_size: Tensor,
     *,
-    uncertainty: bool,
-    guided_score: bool,
-    score_thresh: float,
-    topk_candidates: int,
     nms_thresh: float,
     max_detections: int,
+    **level_options,
 ) -> Detections:
     """Detections of one image from the raw outputs of :class:`~scopenet.modeling.ScopeHead`.
 
@@ -130,26 +122,13 @@ def detect(
         log2_anchors: (L, N) log2 px.
         strides: px, one per level.
         image_size: (2,) height and width of the network input, without padding, px.
-        uncertainty: divide the bin logits by sigma^2 (equation 2).
-        guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
-        score_thresh: keep scores above, in [0, 1).
-        topk_candidates: at most so many per level before suppression.
         nms_thresh: IoU of two boxes of one class above which the lower score goes.
         max_detections: at most so many per image.
+        level_options: see :func:`detect_level`.
     """
-    levels = [
-        detect_level(
-            *maps,
-            stride,
-            uncertainty=uncertainty,
-            guided_score=guided_score,
-            score_thresh=score_thresh,
-            topk_candidates=topk_candidates,
-        )
-        for *maps, stride in zip(
-            cls_logits, bin_logits, border_deltas, log2_anchors.unbind(), strides, strict=True
-        )
-    ]
+    anchors = log2_anchors.unbind()
+    maps = zip(cls_logits, bin_logits, border_deltas, anchors, strides, strict=True)
+    levels = [detect_level(*of_level, **level_options) for of_level in maps]
     found = Detections(*map(torch.cat, zip(*levels, strict=True)))
     limits = image_size.flip(0).repeat(2).to(found.boxes)  # (4,) width, height, width, height
     found = found._replace(boxes=torch.minimum(found.boxes.clamp(min=0), limits))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The head's convolution with its start, N(0, 0.01) and biases 0."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.zeros_(conv.bias)
@@ -45,25 +46,20 @@ class ScopeHead(nn.Module):
         """
         Args:
             input_shape: shape of each level's features; all must have the same channels.
-            num_classes: C.
-            num_bins: N, bins per direction.
-            num_convs: convolutions of each of the two towers.
-            conv_dim: channels of the towers.
+            num_classes, num_bins: C and N.
+            num_convs, conv_dim: number and channels of the convolutions of each tower.
             norm: normalization after the towers' convolutions, e.g. "GN" (table 4), "" for none.
             prior_prob: the initial class probability of every location.
 
         Raises:
-            ValueError: levels with different channels, or a batch normalization, whose statistics
-                would mix levels.
+            ValueError: levels with different channels, or a batch normalization.
         """
         super().__init__()
         channels = {shape.channels for shape in input_shape}
         if len(channels) != 1:
             raise ValueError(f"the levels must have equal channels, not {sorted(channels)}")
         if "BN" in norm:
-            raise ValueError(
-                f'NORM "{norm}" would mix the statistics of the pyramid levels; use "GN" or ""'
-            )
+            raise ValueError(f'NORM "{norm}" would mix statistics of the levels; use "GN" or ""')
         (in_channels,) = channels
         self.num_levels = len(input_shape)
         self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm)
@@ -76,16 +72,9 @@ class ScopeHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]):
-        scopenet = cfg.MODEL.SCOPENET
-        return {
-            "input_shape": input_shape,
-            "num_classes": scopenet.NUM_CLASSES,
-            "num_bins": scopenet.NUM_BINS,
-            "num_convs": scopenet.NUM_CONVS,
-            "conv_dim": scopenet.CONV_DIM,
-            "norm": scopenet.NORM,
-            "prior_prob": scopenet.PRIOR_PROB,
-        }
+        names = ("NUM_CLASSES", "NUM_BINS", "NUM_CONVS", "CONV_DIM", "NORM", "PRIOR_PROB")
+        settings = {name.lower(): cfg.MODEL.SCOPENET[name] for name in names}
+        return settings | {"input_shape": input_shape}
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """

@@ -35,12 +35,8 @@ def focal_loss(
 
 
 def bin_loss(log_probs: Tensor, bins: Tensor) -> Tensor:
-    """Cross entropy of the bins, mean over the four directions, summed over locations.
-
-    Args:
-        log_probs: (P, 4, N).
-        bins: (P, 4) int64, the bin of each border's distance.
-    """
+    """Cross entropy of the borders' true bins (P, 4) under ``log_probs`` (P, 4, N), mean over the
+    four directions, summed over locations."""
     return -log_probs.gather(-1, bins[..., None]).sum() / 4
 
 

@@ -8,36 +8,26 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.utils.events import has_event_storage
 from torch import Tensor, nn
 
+from . import bins
 from .assignment import Positives, assign_locations, border_distances
-from .bins import (
-    DELTA_RANGE,
-    LOG_VARIANCE_RANGE,
-    anchor_start,
-    bin_edges,
-    bin_log_probs,
-    clamp_passing_gradient,
-    decode_distances,
-    level_ranges,
-    target_bins,
-)
 from .detection import detect
 from .head import ScopeHead, split_bin_logits
-from .losses import LOC_LOSS_TYPES, bin_loss, focal_loss, iou_and_hull, localization_loss
+from .losses import LOC_LOSS_TYPES, bin_loss, focal_loss, localization_loss
+from .metrics import localization_metrics, log_metrics
 from .postprocess import rescale_detections
 
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 def mean_over_workers(counts: Tensor) -> Tensor:
-    """max(sum over workers, 1) / number of workers: the divisor that makes N workers' averaged
-    gradient that of one big batch. To be called by all workers alike."""
-    num_workers = comm.get_world_size()
-    if num_workers > 1:
+    """max(sum over workers, 1) / number of workers: the divisor that makes the averaged gradient of
+    N workers that of one big batch. To be called by all workers alike."""
+    if comm.get_world_size() > 1:
         torch.distributed.all_reduce(counts)
-    return counts.clamp(min=1) / num_workers
+    return counts.clamp(min=1) / comm.get_world_size()
 
 
 @META_ARCH_REGISTRY.register()
@@ -74,22 +64,18 @@ class ScopeNet(DenseDetector):
     ):
         """
         Args:
-            backbone: gives the pyramid.
-            head: a :class:`ScopeHead` for the same classes and bins.
+            backbone, head: the pyramid, and a :class:`ScopeHead` for the same classes and bins.
             head_in_features: names of the pyramid levels, highest resolution first; all by default.
-            num_classes: C.
-            num_bins: N; 1 is direct regression.
+            num_classes, num_bins: C, and N (1 is direct regression).
             bin_size: log2 of the ratio of neighbouring bin edges.
             level_boundaries: the L - 1 finite ends of the levels' regression ranges, px, ascending.
             uncertainty: soften the bin probabilities by the predicted sigma^2 (equation 2).
             guided_score: score by p_cls p_loc (equation 3) instead of p_cls, at inference only.
             center_radius_cls, center_radius_loc: in strides, how near to the centre of its box a
                 positive of the two branches is; the first at most the second.
-            focal_loss_alpha, focal_loss_gamma: see :func:`~scopenet.modeling.losses.focal_loss`.
+            focal_loss_*, loc_loss_type: see :mod:`scopenet.modeling.losses`.
             bin_loss_weight, loc_loss_weight: the two lambdas of equation 4.
-            loc_loss_type: see :func:`~scopenet.modeling.losses.localization_loss`.
-            test_score_thresh, test_topk_candidates, test_nms_thresh, max_detections_per_image:
-                see :func:`~scopenet.modeling.detection.detect`.
+            test_*, max_detections_per_image: see :func:`~scopenet.modeling.detection.detect`.
             pixel_mean, pixel_std: see ``DenseDetector``.
 
         Raises:
@@ -98,48 +84,32 @@ class ScopeNet(DenseDetector):
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
-        shapes = backbone.output_shape()
-        self.strides = [shapes[name].stride for name in self.head_in_features]
-        level_boundaries = list(level_boundaries)
-        if len(level_boundaries) != len(self.strides) - 1:
-            raise ValueError(
-                f"{len(self.strides)} levels need {len(self.strides) - 1} LEVEL_BOUNDARIES, "
-                f"got {level_boundaries}"
-            )
-        if level_boundaries != sorted(set(level_boundaries)) or min([1, *level_boundaries]) <= 0:
-            raise ValueError(f"LEVEL_BOUNDARIES must be positive and rise, got {level_boundaries}")
+        radii = center_radius_cls, center_radius_loc
         if not 0 < center_radius_cls <= center_radius_loc:
-            raise ValueError(
-                "CENTER_RADIUS_CLS must be positive and at most CENTER_RADIUS_LOC, "
-                f"got {center_radius_cls} and {center_radius_loc}"
-            )
+            raise ValueError(f"need 0 < CENTER_RADIUS_CLS <= CENTER_RADIUS_LOC, got {radii}")
         if loc_loss_type not in LOC_LOSS_TYPES:
             raise ValueError(f'LOC_LOSS_TYPE "{loc_loss_type}" is none of {LOC_LOSS_TYPES}')
         if not 0 <= test_score_thresh < 1:
             raise ValueError(f"SCORE_THRESH_TEST must be in [0, 1), got {test_score_thresh}")
-
-        self.num_classes = num_classes
-        self.num_bins = num_bins
-        self.uncertainty = uncertainty
-        self.guided_score = guided_score
-        self.center_radius_cls = center_radius_cls
-        self.center_radius_loc = center_radius_loc
-        self.focal_loss_alpha = focal_loss_alpha
-        self.focal_loss_gamma = focal_loss_gamma
-        self.bin_loss_weight = bin_loss_weight
-        self.loc_loss_weight = loc_loss_weight
+        self.num_classes, self.num_bins = num_classes, num_bins
+        self.uncertainty, self.guided_score = uncertainty, guided_score
+        self.center_radius_cls, self.center_radius_loc = radii
+        self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
+        self.bin_loss_weight, self.loc_loss_weight = bin_loss_weight, loc_loss_weight
         self.loc_loss_type = loc_loss_type
         self.test_score_thresh = test_score_thresh
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
 
-        edges = bin_edges(level_boundaries, self.strides, num_bins, bin_size)
-        start = anchor_start(edges, bin_size)
-        ranges = torch.tensor(level_ranges(level_boundaries))
+        shapes = backbone.output_shape()
+        self.strides = [shapes[name].stride for name in self.head_in_features]
+        edges = bins.bin_edges(level_boundaries, self.strides, num_bins, bin_size)  # (L, N+1) px
+        start = bins.anchor_start(edges, bin_size)  # (L, N) log2 px
+        ranges = torch.tensor(bins.level_ranges(level_boundaries))  # (L, 2) px
         self.register_buffer("level_strides", torch.tensor(self.strides).float(), persistent=False)
-        self.register_buffer("level_ranges", ranges, persistent=False)  # (L, 2) px
-        self.register_buffer("bin_edges", edges, persistent=False)  # (L, N+1) px
+        self.register_buffer("level_ranges", ranges, persistent=False)
+        self.register_buffer("bin_edges", edges, persistent=False)
         self.register_buffer("log2_anchor_start", start, persistent=False)
         # Learned as an offset, so that weight decay pulls towards the start and not to 1 px.
         self.log2_anchor_offset = nn.Parameter(torch.zeros_like(start))
@@ -149,23 +119,15 @@ class ScopeNet(DenseDetector):
         scopenet = cfg.MODEL.SCOPENET
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        return {
+        same_names = (
+            "NUM_CLASSES NUM_BINS BIN_SIZE LEVEL_BOUNDARIES UNCERTAINTY GUIDED_SCORE "
+            "CENTER_RADIUS_CLS CENTER_RADIUS_LOC FOCAL_LOSS_ALPHA FOCAL_LOSS_GAMMA "
+            "BIN_LOSS_WEIGHT LOC_LOSS_WEIGHT LOC_LOSS_TYPE"
+        ).split()
+        return {name.lower(): scopenet[name] for name in same_names} | {
             "backbone": backbone,
             "head": ScopeHead(cfg, [shapes[name] for name in scopenet.IN_FEATURES]),
             "head_in_features": scopenet.IN_FEATURES,
-            "num_classes": scopenet.NUM_CLASSES,
-            "num_bins": scopenet.NUM_BINS,
-            "bin_size": scopenet.BIN_SIZE,
-            "level_boundaries": scopenet.LEVEL_BOUNDARIES,
-            "uncertainty": scopenet.UNCERTAINTY,
-            "guided_score": scopenet.GUIDED_SCORE,
-            "center_radius_cls": scopenet.CENTER_RADIUS_CLS,
-            "center_radius_loc": scopenet.CENTER_RADIUS_LOC,
-            "focal_loss_alpha": scopenet.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": scopenet.FOCAL_LOSS_GAMMA,
-            "bin_loss_weight": scopenet.BIN_LOSS_WEIGHT,
-            "loc_loss_weight": scopenet.LOC_LOSS_WEIGHT,
-            "loc_loss_type": scopenet.LOC_LOSS_TYPE,
             "test_score_thresh": scopenet.SCORE_THRESH_TEST,
             "test_topk_candidates": scopenet.TOPK_CANDIDATES_TEST,
             "test_nms_thresh": scopenet.NMS_THRESH_TEST,
@@ -180,17 +142,16 @@ class ScopeNet(DenseDetector):
         return self.log2_anchor_start + self.log2_anchor_offset
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
-        """See ``DenseDetector.forward``; the detections' fields are described in
+        """See ``DenseDetector.forward``; the fields of the detections are described in
         :meth:`forward_inference`, their frame is the "height" and "width" of each input."""
         if self.training:
             return super().forward(batched_inputs)
         images, features, predictions = self.predict(batched_inputs)
         results = self.forward_inference(images, features, predictions)
-        outputs = []
-        for x, result, size in zip(batched_inputs, results, images.image_sizes, strict=True):
+        for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             height, width = x.get("height", size[0]), x.get("width", size[1])
-            outputs.append({"instances": rescale_detections(result, height, width)})
-        return outputs
+            results[i] = rescale_detections(results[i], height, width)
+        return [{"instances": x} for x in results]
 
     def predict(self, batched_inputs: list[dict]) -> tuple[ImageList, list[Tensor], Predictions]:
         """The padded batch, its features and the head's raw outputs."""
@@ -207,16 +168,14 @@ class ScopeNet(DenseDetector):
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         """The weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4)."""
+        positives = self.label_locations(predictions, gt_instances)
+        num_positives = mean_over_workers(positives.counts())
         with torch.autocast(self.device.type, enabled=False):
-            positives = self.label_locations(predictions, gt_instances)
-            num_positives = mean_over_workers(positives.counts())
             losses, metrics = self.losses(predictions, gt_instances, positives, num_positives)
         if has_event_storage():
-            num_images = len(gt_instances)
-            counts = dict(zip(("cls", "loc"), positives.counts() / num_images, strict=True))
-            metrics |= {f"positives_{k}_per_image": n for k, n in counts.items()}
-            values = torch.stack(list(metrics.values())).tolist()
-            get_event_storage().put_scalars(**dict(zip(metrics, values, strict=True)))
+            for name, count in zip(("cls", "loc"), positives.counts(), strict=True):
+                metrics[f"positives_{name}_per_image"] = count / len(gt_instances)
+            log_metrics(metrics)
         return losses
 
     @torch.no_grad()
@@ -225,9 +184,9 @@ class ScopeNet(DenseDetector):
         positives; nothing is logged or exchanged with other workers."""
         _, _, predictions = self.predict(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        positives = self.label_locations(predictions, gt_instances)
+        num_positives = positives.counts().clamp(min=1)
         with torch.autocast(self.device.type, enabled=False):
-            positives = self.label_locations(predictions, gt_instances)
-            num_positives = positives.counts().clamp(min=1)
             return self.losses(predictions, gt_instances, positives, num_positives)[0]
 
     def label_locations(self, predictions: Predictions, gt_instances: list[Instances]) -> Positives:
@@ -259,62 +218,41 @@ class ScopeNet(DenseDetector):
             num_positives: (2,) the divisors of the classification and the localization losses.
 
         Returns:
-            the three weighted losses, and what is worth watching beside them (empty without
-            positives).
+            the three weighted losses, and the metrics of :func:`localization_metrics`.
         """
         cls_logits, bin_maps, delta_maps = predictions
         classes = torch.cat([x.gt_classes for x in gt_instances])[positives.box]
         boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances])[positives.box]
         gt_distances = border_distances(positives.centers(self.level_strides), boxes)  # (P, 4)
-        gt_bins = target_bins(gt_distances, self.bin_edges[positives.level])  # (P, 4)
+        gt_bins = bins.target_bins(gt_distances, self.bin_edges[positives.level])  # (P, 4)
 
         is_cls = positives.is_cls
         positive_logits = positives.gather(cls_logits).float()[is_cls, classes[is_cls]]
-        bin_logits, log_variance = self._bin_logits(positives.gather(bin_maps).float())
-        log_probs = bin_log_probs(bin_logits, log_variance)  # (P, 4, N)
+        bin_channels = positives.gather(bin_maps).float()
+        bin_logits, log_variance = split_bin_logits(bin_channels, self.num_bins)
+        log_variance = bins.clamp_passing_gradient(log_variance, bins.LOG_VARIANCE_RANGE)
+        log_variance = log_variance if self.uncertainty else None
+        log_probs = bins.bin_log_probs(bin_logits, log_variance)  # (P, 4, N)
         deltas = positives.gather(delta_maps).float().unflatten(1, (4, self.num_bins))
+        deltas = bins.clamp_passing_gradient(deltas, bins.DELTA_RANGE)
         log2_anchors = self.log2_anchors[positives.level]  # (P, N)
-        distances = self._decode(log2_anchors, deltas, gt_bins)
+        distances = bins.decode_bins(log2_anchors, deltas, gt_bins)  # (P, 4)
 
         num_cls, num_loc = num_positives
+        alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
+        cls_maps = [x.float() for x in cls_logits]
+        cls_loss = focal_loss(cls_maps, positive_logits, alpha=alpha, gamma=gamma)
+        loc_loss = localization_loss(distances, gt_distances, self.loc_loss_type)
         losses = {
-            "loss_cls": focal_loss(
-                [x.float() for x in cls_logits],
-                positive_logits,
-                alpha=self.focal_loss_alpha,
-                gamma=self.focal_loss_gamma,
-            )
-            / num_cls,
+            "loss_cls": cls_loss / num_cls,
             "loss_bin": bin_loss(log_probs, gt_bins) * (self.bin_loss_weight / num_loc),
-            "loss_loc": localization_loss(distances, gt_distances, self.loc_loss_type)
-            * (self.loc_loss_weight / num_loc),
+            "loss_loc": loc_loss * (self.loc_loss_weight / num_loc),
         }
-        if len(gt_bins) == 0:
-            return losses, {}
         with torch.no_grad():
-            best_bins = log_probs.argmax(-1)
-            best_distances = self._decode(log2_anchors, deltas, best_bins)
-            metrics = {
-                "bin_accuracy": (best_bins == gt_bins).float().mean(),
-                "iou_target_bin": mean_iou(distances, gt_distances),
-                "iou_best_bin": mean_iou(best_distances, gt_distances),
-            }
-            if log_variance is not None:
-                metrics["log_variance"] = log_variance.mean()
-        return losses, metrics
-
-    def _bin_logits(self, channels: Tensor) -> tuple[Tensor, Tensor | None]:
-        bin_logits, log_variance = split_bin_logits(channels, self.num_bins)
-        if not self.uncertainty:
-            return bin_logits, None
-        return bin_logits, clamp_passing_gradient(log_variance, LOG_VARIANCE_RANGE)
-
-    def _decode(self, log2_anchors: Tensor, deltas: Tensor, bins: Tensor) -> Tensor:
-        """Anchors (P, N), deltas (P, 4, N) and chosen bins (P, 4) -> distances (P, 4), px."""
-        chosen = deltas.gather(-1, bins[..., None])[..., 0]
-        return decode_distances(
-            log2_anchors.gather(1, bins), clamp_passing_gradient(chosen, DELTA_RANGE)
-        )
+            best = bins.decode_bins(log2_anchors, deltas, log_probs.argmax(-1))
+            return losses, localization_metrics(
+                log_probs, gt_bins, distances, best, gt_distances, log_variance
+            )
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
@@ -326,36 +264,23 @@ class ScopeNet(DenseDetector):
             ``cls_scores`` (p_cls), ``loc_scores`` (p_loc) and ``border_scores`` (K, 4), how sure
             the left, top, right and bottom borders are.
         """
-        return [
-            self._detect_image([[x[i].float() for x in maps] for maps in predictions], image_size)
-            for i, image_size in enumerate(images.image_sizes)
-        ]
-
-    def _detect_image(self, maps: list[list[Tensor]], image_size) -> Instances:
-        with torch.autocast(self.device.type, enabled=False):
-            found = detect(
-                *maps,
-                self.log2_anchors,
-                self.strides,
-                # A tensor already while tracing.
-                image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
-                uncertainty=self.uncertainty,
-                guided_score=self.guided_score,
-                score_thresh=self.test_score_thresh,
-                topk_candidates=self.test_topk_candidates,
-                nms_thresh=self.test_nms_thresh,
-                max_detections=self.max_detections_per_image,
-            )
-        fields = found._asdict()
-        return Instances(
-            image_size,
-            pred_boxes=Boxes(fields.pop("boxes")),
-            pred_classes=fields.pop("classes"),
-            **fields,
-        )
-
-
-def mean_iou(pred: Tensor, gt: Tensor) -> Tensor:
-    """Mean IoU of boxes around common locations, given by distances (P, 4)."""
-    intersection, union, _ = iou_and_hull(pred, gt)
-    return (intersection / union).mean()
+        results = []
+        for i, image_size in enumerate(images.image_sizes):
+            with torch.autocast(self.device.type, enabled=False):
+                found = detect(
+                    *([x[i].float() for x in maps] for maps in predictions),
+                    self.log2_anchors,
+                    self.strides,
+                    # A tensor already while tracing.
+                    image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
+                    uncertainty=self.uncertainty,
+                    guided_score=self.guided_score,
+                    score_thresh=self.test_score_thresh,
+                    topk_candidates=self.test_topk_candidates,
+                    nms_thresh=self.test_nms_thresh,
+                    max_detections=self.max_detections_per_image,
+                )
+            fields = found._asdict()
+            boxes, classes = Boxes(fields.pop("boxes")), fields.pop("classes")
+            results.append(Instances(image_size, pred_boxes=boxes, pred_classes=classes, **fields))
+        return results
