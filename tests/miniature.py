@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
@@ -119,6 +120,18 @@ def write_coco(root: Path, *, num_images: int = 4) -> None:
             categories=COCO_CLASSES,
             suffix=".jpg",
         )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For networks as small as TINY: several threads would mostly wait, for each other and, on a
+    busy machine, for a processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

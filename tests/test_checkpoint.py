@@ -13,7 +13,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from miniature import mini_datasets, mini_overrides
+from miniature import mini_datasets, mini_overrides, one_thread
 from torch import nn
 
 from scopenet import load_config
@@ -32,6 +32,12 @@ PLAIN = (str, int, float, bool, type(None))
 def config(output_dir: Path, *more: str) -> CfgNode:
     # Without a test set, training ends with the checkpoint.
     return load_config(CONFIG, mini_overrides(output_dir, "DATASETS.TEST", "()", *more))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from miniature import (
     job,
     mini_datasets,
     mini_overrides,
+    one_thread,
     registered,
     write_coco,
 )
@@ -76,6 +77,12 @@ def run_job(config_file: str, *arguments: str, stop_at: int | None = None) -> Ou
         except Interrupted:
             results = None
     return Outcome(results, losses)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(autouse=True)

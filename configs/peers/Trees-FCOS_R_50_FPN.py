@@ -21,13 +21,14 @@ dataloader.evaluator.output_dir = "${train.output_dir}/inference"
 optimizer.lr = 0.005
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1, end_value=0),
-    warmup_length=50 / 600,
+    warmup_length=30 / 240,
     warmup_method="linear",
     warmup_factor=0.001,
 )
-train.max_iter = 600
+train.max_iter = 240
+train.amp.enabled = True
 train.eval_period = 0
-train.checkpointer.period = 100
+train.checkpointer.period = 40
 train.seed = 0
 train.clip_gradients = dict(enabled=True, clip_type="norm", clip_value=10.0)
 train.output_dir = "./output/Trees-FCOS_R_50_FPN"
