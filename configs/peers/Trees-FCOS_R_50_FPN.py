@@ -21,12 +21,11 @@ dataloader.evaluator.output_dir = "${train.output_dir}/inference"
 optimizer.lr = 0.005
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1, end_value=0),
-    warmup_length=30 / 240,
+    warmup_length=20 / 200,
     warmup_method="linear",
     warmup_factor=0.001,
 )
-train.max_iter = 240
-train.amp.enabled = True
+train.max_iter = 200
 train.eval_period = 0
 train.checkpointer.period = 40
 train.seed = 0

@@ -29,9 +29,10 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     if args.config_file.endswith(".py"):
         lazy = load_lazy_config(args.config_file, args.opts)
         cfg = run_settings(lazy)
-        check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+        names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN + cfg.DATASETS.TEST
+        check_datasets(names)
         if "num_classes" in lazy.model:
-            check_num_classes(lazy.model.num_classes, "model.num_classes", cfg.DATASETS.TRAIN)
+            check_num_classes(lazy.model.num_classes, "model.num_classes", names)
         trainer_class = lazy_trainer(lazy)
     else:
         cfg = load_config(args.config_file, args.opts)
