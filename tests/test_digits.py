@@ -194,8 +194,8 @@ def test_files_hold_what_was_drawn(prepared, samples):
     content = read_json(prepared, "train")
     assert content["categories"] == [{"id": i + 1, "name": str(i)} for i in range(10)]
     for index, image in enumerate(content["images"]):
+        assert (image["id"], image["file_name"]) == (index, f"00000{index}.png")
         path = prepared / "digits/train" / image["file_name"]
-        assert (path.name, image["id"]) == (f"00000{index}.png", index)
         assert (image["width"], image["height"]) == (SIZE, SIZE)
         assert np.array_equal(np.asarray(Image.open(path)), samples[index].image)
     assert boxes_by_image(content, 3) == [
@@ -263,7 +263,6 @@ def test_interrupted_run_leaves_no_json(prepared, monkeypatch):
     assert "digits/annotations/instances_train.json" not in left
     monkeypatch.setattr(digits, "compose", compose)
     assert digits.prepare_digits(prepared, train=4, val=2) == ["train"]
-    assert len(read_json(prepared, "train")["images"]) == 4
 
 
 def test_other_parameters_replace_a_split(prepared):

@@ -84,7 +84,10 @@ def workers_gradients(tmp_path_factory):
     """Of all cases by (options, case), computed by the same two processes."""
     folder = tmp_path_factory.mktemp("workers")
     torch.multiprocessing.spawn(run_worker, args=(str(folder),), nprocs=NUM_WORKERS)
-    return [torch.load(folder / f"gradients_{rank}.pth") for rank in range(NUM_WORKERS)]
+    return [
+        torch.load(folder / f"gradients_{rank}.pth", weights_only=True)
+        for rank in range(NUM_WORKERS)
+    ]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -166,13 +166,14 @@ def test_without_positives_the_divisor_is_one():
 
 def test_logged_metrics():
     model, predictions, instances = worked_example()
+    batch = [[x.repeat(2, 1, 1, 1) for x in maps] for maps in predictions]
     with EventStorage() as storage:
-        model.forward_training(None, None, predictions, instances)
+        model.forward_training(None, None, batch, instances + [ground_truth([], [])])
     logged = {name: value for name, (value, _) in storage.latest().items()}
     assert logged == pytest.approx(
         {
-            "positives_cls_per_image": 1,
-            "positives_loc_per_image": 4,
+            "positives_cls_per_image": 1 / 2,
+            "positives_loc_per_image": 4 / 2,
             "bin_accuracy": 3 / 4,
             "iou_target_bin": 784 / 2048,
             "iou_best_bin": 784 / 3072,  # the left border at 2^5.5 instead of 2^4.5
