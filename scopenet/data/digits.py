@@ -76,9 +76,14 @@ def prepare_digits(
         The names of the splits that had to be written.
 
     Raises:
-        ValueError: `size` leaves no room for the digits or exceeds the photographs.
+        ValueError: a number is out of range: an empty split, a negative seed, a `size` that leaves
+            no room for the digits or exceeds the photographs.
         RuntimeError: scikit-learn is missing.
     """
+    if min(train, val) < 1 or seed < 0:
+        raise ValueError(
+            f"Digits needs at least one image per split and a seed >= 0, not {train}, {val}, {seed}."
+        )
     folder = (root or dataset_root()) / "digits"
     counts = {"train": train, "val": val}
     splits = [_describe(folder, name, counts[name], size, seed) for name in counts]
