@@ -82,7 +82,7 @@ def prepare_digits(
     """
     if min(train, val) < 1 or seed < 0:
         raise ValueError(
-            f"Digits needs at least one image per split and a seed >= 0, not {train}, {val}, {seed}."
+            f"Digits needs an image in each split and a seed >= 0, not {train}, {val}, {seed}."
         )
     folder = (root or dataset_root()) / "digits"
     counts = {"train": train, "val": val}
