@@ -71,6 +71,11 @@ def test_a_single_level_reaches_eight_strides():
     assert bin_edges((), (16,), 3, 1.0).tolist() == [[16, 32, 64, 128]]
 
 
+def test_there_must_be_a_bin():
+    with pytest.raises(ValueError, match="NUM_BINS"):
+        bin_edges(BOUNDARIES, STRIDES, 0, 1.0)
+
+
 def test_distances_at_an_edge_belong_to_the_upper_bin():
     edges = bin_edges(BOUNDARIES, STRIDES, 5, 1.0)[:1].repeat(3, 1)  # 2 4 8 16 32 64
     at_edges = torch.tensor([4.0, 8.0, 16.0, 32.0])

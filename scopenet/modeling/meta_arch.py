@@ -104,6 +104,8 @@ class ScopeNet(DenseDetector):
 
         shapes = backbone.output_shape()
         self.strides = [shapes[name].stride for name in self.head_in_features]
+        if self.strides != sorted(self.strides):
+            raise ValueError(f"IN_FEATURES must go from high to low resolution: {head_in_features}")
         edges = bins.bin_edges(level_boundaries, self.strides, num_bins, bin_size)  # (L, N+1) px
         start = bins.anchor_start(edges, bin_size)  # (L, N) log2 px
         ranges = torch.tensor(bins.level_ranges(level_boundaries))  # (L, 2) px
