@@ -208,7 +208,7 @@ def test_batch_larger_than_the_set():
 @pytest.mark.parametrize("batch_size, num_workers", [(3, 2), (2, 4), (0, 1), (-2, 1)])
 def test_batch_that_cannot_be_shared(monkeypatch, batch_size, num_workers):
     share(monkeypatch, 0, num_workers)
-    message = f"SOLVER.IMS_PER_BATCH {batch_size} must be .* {num_workers}$"
+    message = f"SOLVER.IMS_PER_BATCH {batch_size} must be .* {num_workers}\\.$"
     with pytest.raises(ValueError, match=message):
         drawing_loader(total_batch_size=batch_size)
 

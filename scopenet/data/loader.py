@@ -17,6 +17,8 @@ from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..config_file import ConfigError
+
 
 def shuffled_indices(size: int, seed: int) -> Iterator[int]:
     """0 ... size - 1 in a new random order, again and again without end."""
@@ -44,15 +46,15 @@ class SeededBatchSampler(Sampler):
             is_wide: for each image whether it is wider than high; None to mix orientations.
 
         Raises:
-            ValueError: no images, or a batch size that cannot be shared by the workers.
+            ConfigError: no images, or a batch size that cannot be shared by the workers.
         """
         self.num_workers, self.rank = comm.get_world_size(), comm.get_rank()
         if size == 0:
-            raise ValueError("the training set has no images")
+            raise ConfigError("The training set has no images.")
         if batch_size <= 0 or batch_size % self.num_workers:
-            raise ValueError(
+            raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH {batch_size} must be a positive multiple of the number of "
-                f"worker processes, {self.num_workers}"
+                f"worker processes, {self.num_workers}."
             )
         self.size, self.batch_size, self.seed, self.is_wide = size, batch_size, seed, is_wide
         self.start_iter = 0
@@ -130,7 +132,7 @@ def build_train_loader(
         aspect_ratio_grouping: batches hold either wide or high images only.
 
     Raises:
-        ValueError: see :class:`SeededBatchSampler`.
+        ConfigError: see :class:`SeededBatchSampler`.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
     sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
