@@ -104,5 +104,5 @@ Written to {args.output}:
   losses.png       the loss curves
   training/        checkpoints, log, TensorBoard events
 
-Next: train on your own data or on COCO, see README.md, or try another seed:
+Next: train on COCO, see README.md, or try another seed:
   python projects/ScopeNet/quickstart.py --output output/seed1 SEED 1""")
