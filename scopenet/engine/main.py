@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from urllib.error import URLError
 
 import torch
 from detectron2.config import CfgNode
@@ -72,3 +73,8 @@ def run(args: argparse.Namespace) -> None:
         launch(main, args)
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    except URLError as error:
+        sys.exit(
+            f"error: The weights could not be downloaded ({error.reason}); fetch them otherwise, "
+            "then set MODEL.WEIGHTS (LazyConfig: train.init_checkpoint) to the file."
+        )
