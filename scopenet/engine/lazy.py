@@ -39,6 +39,11 @@ def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, ListConfig) else (names,)
 
 
+def architecture(model: DictConfig) -> str:
+    """The name of the model's class."""
+    return getattr(model._target_, "__name__", model._target_)
+
+
 def run_settings(lazy: DictConfig) -> CfgNode:
     """What the trainer itself reads, as the YAML keys it knows them by; the rest of the node keeps
     its defaults and is not used."""
@@ -47,7 +52,7 @@ def run_settings(lazy: DictConfig) -> CfgNode:
     train = lazy.train
     cfg.OUTPUT_DIR = train.output_dir
     cfg.SEED = train.get("seed", -1)
-    cfg.MODEL.META_ARCHITECTURE = getattr(lazy.model._target_, "__name__", lazy.model._target_)
+    cfg.MODEL.META_ARCHITECTURE = architecture(lazy.model)
     cfg.MODEL.DEVICE = train.device if torch.cuda.is_available() else "cpu"
     cfg.MODEL.WEIGHTS = train.init_checkpoint
     cfg.DATASETS.TRAIN = _dataset_names(lazy.dataloader.train.dataset)

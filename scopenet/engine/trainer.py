@@ -17,17 +17,31 @@ from detectron2.engine import (
     TrainerBase,
     create_ddp_model,
 )
-from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from omegaconf import DictConfig
+from torch.nn.parallel import DistributedDataParallel
 
 from ..config_file import ConfigError
 from ..data.loader import build_train_loader
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+from .evaluator import CocoEvaluator
 
 
 class CPUAutocastTrainer(SimpleTrainer):
-    """``SimpleTrainer`` with a bfloat16 forward pass on the CPU; needs no loss scaling."""
+    """``SimpleTrainer`` with a bfloat16 forward pass on the CPU; needs no loss scaling.
+
+    The outputs of a dense detector's head become float32 again, so that the losses of Detectron2's
+    own detectors are computed in float32, as those of ScopeNet are.
+    """
+
+    def __init__(self, model, data_loader, optimizer):
+        super().__init__(model, data_loader, optimizer)
+        detector = model.module if isinstance(model, DistributedDataParallel) else model
+        if isinstance(detector, DenseDetector):
+            detector.head.register_forward_hook(
+                lambda head, inputs, outputs: [[x.float() for x in maps] for maps in outputs]
+            )
 
     def run_step(self) -> None:
         start = time.perf_counter()
@@ -143,8 +157,8 @@ class Trainer(DefaultTrainer):
         )
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
-        return COCOEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoEvaluator:
+        return CocoEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)

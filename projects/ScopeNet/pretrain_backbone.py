@@ -1,0 +1,30 @@
+"""Make the weights that the detectors of a dataset preset start from."""
+
+import argparse
+import sys
+
+from scopenet.config_file import ConfigError, load_config
+from scopenet.engine.checks import check_datasets
+from scopenet.experiments.presets import apply_preset, read_preset
+from scopenet.experiments.pretraining import pretrain
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="Digits", help="whose backbone and data to take")
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    try:
+        cfg = load_config("Base-ScopeNet.yaml")
+        apply_preset(cfg, read_preset(args.preset))
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
+        check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    share = pretrain(cfg, args.iterations, args.seed)
+    print(f"{cfg.MODEL.WEIGHTS}: {share:.1%} of new crops named rightly")
+
+
+if __name__ == "__main__":
+    main()

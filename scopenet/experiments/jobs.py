@@ -1,0 +1,140 @@
+"""One run of an experiment: a config under a dataset preset, with a seed."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from omegaconf import DictConfig, OmegaConf
+
+from ..config_file import ConfigError, all_keys, load_config
+from ..engine.checks import check_config, check_weights
+from ..engine.lazy import architecture
+from ..engine.trainer import Trainer, to_yaml
+from .presets import apply_preset, read_config, read_preset
+
+# Keys that do not change what is trained.
+_INFERENCE_KEYS = ("GUIDED_SCORE", "SCORE_THRESH_TEST", "TOPK_CANDIDATES_TEST", "NMS_THRESH_TEST")
+_OTHER_KEYS = ("OUTPUT_DIR", "VIS_PERIOD", "MODEL.DEVICE", "MODEL.WEIGHTS", "DATASETS.TEST")
+_OTHER_KEYS += ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD", "INPUT.FORMAT_TEST")
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    Args:
+        config: see :func:`~scopenet.experiments.presets.read_config`.
+        preset: name of a dataset preset.
+        seed: >= 0.
+        schedule: factor on the preset's iterations.
+    """
+
+    config: str
+    preset: str
+    seed: int
+    schedule: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Of the config: its path below `configs/`, without suffix."""
+        return self.config.split("configs/")[-1].rsplit(".", 1)[0]
+
+
+def scale_schedule(cfg: CfgNode, factor: float) -> None:
+    """Train ``factor`` times as long; the warm-up stays."""
+    cfg.SOLVER.MAX_ITER = round(cfg.SOLVER.MAX_ITER * factor)
+    cfg.SOLVER.STEPS = tuple(round(step * factor) for step in cfg.SOLVER.STEPS)
+
+
+def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
+    """The dense detector ``model`` of a LazyConfig with the classes of ``cfg``'s training set and,
+    where ``preset`` has a backbone, with that backbone and its width in the towers.
+
+    Raises:
+        ConfigError: the model is no dense detector.
+    """
+    if "head_in_features" not in model:
+        raise ConfigError(
+            f"{architecture(model)} of a LazyConfig has no head on pyramid levels that a preset "
+            "could fit to its data; use a YAML config of it."
+        )
+    model = model.copy()
+    model.num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
+    if "RESNETS" not in preset.get("MODEL", {}):
+        return model
+    from_p5 = model.backbone.top_block.get("in_feature") == "p5"
+    cfg = cfg.clone()
+    cfg.MODEL.BACKBONE.NAME = f"build_{'p5' if from_p5 else 'retinanet'}_resnet_fpn_backbone"
+    model._set_flag("allow_objects", True)
+    model.backbone = build_backbone(cfg)
+    width = cfg.MODEL.FPN.OUT_CHANNELS
+    model.head.input_shape = [ShapeSpec(channels=width)] * len(model.head_in_features)
+    if "conv_dims" in model.head:
+        model.head.conv_dims = [width] * len(model.head.conv_dims)
+    else:
+        model.head.conv_dim = width
+    return model
+
+
+def lazy_model_trainer(model: DictConfig, preset: CfgNode) -> type[Trainer]:
+    """A trainer of ``model`` whose data, schedule and optimizer are those of its config."""
+
+    class ModelTrainer(Trainer):
+        @classmethod
+        def build_model(cls, cfg):
+            return instantiate(fit_model(model, cfg, preset)).to(cfg.MODEL.DEVICE)
+
+    return ModelTrainer
+
+
+def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
+    """The trainer, the config and the digest of what a job trains.
+
+    Of a LazyConfig only the model counts; the rest is taken from `Base-ScopeNet.yaml` and the
+    preset, so that it is trained as ScopeNet is.
+
+    Raises:
+        ConfigError: see :mod:`scopenet.engine.checks`.
+    """
+    preset, config = read_preset(job.preset), read_config(job.config)
+    model_text = ""
+    if isinstance(config, CfgNode):
+        cfg, trainer_class = config, Trainer
+        apply_preset(cfg, preset)
+    else:
+        cfg = load_config("Base-ScopeNet.yaml")
+        cfg.MODEL.WEIGHTS = config.train.init_checkpoint
+        cfg.merge_from_other_cfg(preset)
+        cfg.MODEL.META_ARCHITECTURE = architecture(config.model)
+        trainer_class = lazy_model_trainer(config.model, preset)
+        model_text = to_yaml(
+            OmegaConf.create({"model": config.model}, flags={"allow_objects": True})
+        )
+    cfg.SEED = job.seed
+    scale_schedule(cfg, job.schedule)
+    check_config(cfg, training=True)
+    check_weights(cfg.MODEL.WEIGHTS, needed=False)
+    return trainer_class, cfg, digest(cfg, model_text)
+
+
+def digest(cfg: CfgNode, model_text: str = "") -> str:
+    """Of everything that decides what is trained: configs that differ at inference only share it,
+    and with it one training."""
+    values = {}
+    for key in all_keys(cfg):
+        last = key.rsplit(".", 1)[-1]
+        if key in _OTHER_KEYS or last in _INFERENCE_KEYS or "TEST" in key.split("."):
+            continue
+        if last.endswith("_TEST"):
+            continue
+        node = cfg
+        for part in key.split("."):
+            node = node[part]
+        values[key] = node
+    sha = hashlib.sha256(f"{sorted(values.items())}{model_text}".encode())
+    weights = Path(cfg.MODEL.WEIGHTS)
+    sha.update(weights.read_bytes() if weights.is_file() else cfg.MODEL.WEIGHTS.encode())
+    return sha.hexdigest()[:10]

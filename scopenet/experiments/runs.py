@@ -1,0 +1,126 @@
+"""What one run does, in a process of its own: train what is missing, evaluate, add the row."""
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from detectron2 import __version__ as D2_VERSION
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+
+from .. import __version__
+from ..engine.checkpoint import SafeCheckpointer
+from ..engine.launch import launch
+from .jobs import Job, resolve
+from .results import METRICS, Results
+
+FINISHED = "training.json"  # written when a training is complete
+WEIGHTS = "model_final.pth"
+
+
+def commit() -> str:
+    """Of the clone this runs from, or the package's version."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return found.stdout.strip() if found.returncode == 0 else f"v{__version__}"
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return f"{comm.get_world_size()} x {torch.cuda.get_device_name()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    names = cpuinfo.read_text().split("model name\t: ")[1:] if cpuinfo.exists() else []
+    name = names[0].splitlines()[0] if names else platform.machine()
+    return f"{comm.get_world_size() * torch.get_num_threads()} threads of {name}"
+
+
+def versions() -> str:
+    return f"Python {platform.python_version()}, torch {torch.__version__}, detectron2 {D2_VERSION}"
+
+
+def training_seconds(folder: Path) -> float:
+    """Time in iterations by the run's metrics.json, whatever interruptions there were."""
+    lines = pd.read_json(folder / "metrics.json", lines=True).dropna(subset=["time"])
+    lines = lines.drop_duplicates("iteration", keep="last").sort_values("iteration")
+    iterations = lines["iteration"].diff().fillna(lines["iteration"].iloc[0] + 1)
+    return float((iterations * lines["time"]).sum())
+
+
+def peak_memory_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+
+
+def train(job: Job, folder: Path) -> None:
+    """Go on from the last checkpoint in ``folder``, if any, to the end of the schedule."""
+    trainer_class, cfg, _ = resolve(job)
+    cfg.OUTPUT_DIR, cfg.DATASETS.TEST = str(folder), ()
+    default_setup(cfg, SimpleNamespace(config_file="", eval_only=False))
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    if comm.is_main_process():
+        facts = {
+            "seconds": training_seconds(folder),
+            "peak_memory_mb": peak_memory_mb(),
+            "commit": commit(),
+            "hardware": hardware(),
+            "versions": versions(),
+        }
+        unfinished = folder / f"{FINISHED}.tmp"
+        unfinished.write_text(json.dumps(facts))
+        os.replace(unfinished, folder / FINISHED)
+        for checkpoint in folder.glob("model_[0-9]*.pth"):
+            checkpoint.unlink()
+
+
+def evaluate(job: Job, folder: Path) -> dict[str, float]:
+    trainer_class, cfg, _ = resolve(job)
+    cfg.OUTPUT_DIR = str(folder / "evaluation" / job.name)
+    model = trainer_class.build_model(cfg)
+    SafeCheckpointer(model).load(str(folder / WEIGHTS))
+    results = trainer_class.test(cfg, model)
+    return results.get("bbox", {})
+
+
+def row_key(job: Job) -> dict:
+    _, cfg, _ = resolve(job)
+    values = job.name, job.preset, job.seed, cfg.SOLVER.MAX_ITER
+    return dict(zip(("config", "dataset", "seed", "iterations"), values, strict=True))
+
+
+def work(args: SimpleNamespace) -> None:
+    """A worker process's part of a run."""
+    job, folder = args.job, args.folder
+    if not (folder / FINISHED).exists():
+        train(job, folder)
+    comm.synchronize()
+    metrics = evaluate(job, folder)
+    if comm.is_main_process():
+        facts = json.loads((folder / FINISHED).read_text())
+        row = row_key(job) | {name: metrics[name] for name in METRICS} | facts
+        Results(args.results).add(row | {"training": folder.parent.name})
+
+
+def run_in_process(job: Job, folder: Path, results: Path, num_gpus: int) -> None:
+    """To be the target of a process: writes what it says to ``folder``/console.log, and ends when
+    its parent does."""
+    console = open(folder / "console.log", "a", buffering=1)  # open as long as the process lives
+    os.dup2(console.fileno(), 1)
+    os.dup2(console.fileno(), 2)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    settings = dict(num_gpus=num_gpus, num_machines=1, machine_rank=0, dist_url="auto")
+    launch(work, SimpleNamespace(job=job, folder=folder, results=results, **settings))
