@@ -1,7 +1,9 @@
 """How config files are found and read."""
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -76,10 +78,15 @@ def _explain(error: Exception, cfg: CfgNode, config_file: str) -> ConfigError:
     return ConfigError(f"In {where}: {' '.join(message.split()).rstrip('.')}.")
 
 
-def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    """Dotted names of all leaves of ``cfg``."""
-    keys = []
+def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every leaf of ``cfg``."""
     for name, value in cfg.items():
-        is_node = isinstance(value, CfgNode)
-        keys += all_keys(value, f"{prefix}{name}.") if is_node else [f"{prefix}{name}"]
-    return keys
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def all_keys(cfg: CfgNode) -> list[str]:
+    """Dotted names of all leaves of ``cfg``."""
+    return [key for key, _ in leaves(cfg)]

@@ -5,25 +5,38 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .jobs import Job, resolve
 from .results import Results
-from .runs import row_key, run_in_process
+from .runs import CONSOLE, row_key, run_in_process
 
 POLL_SECONDS = 2.0
+
+
+class Run(NamedTuple):
+    """A job with the key of its row and the folder of its training. Jobs that differ at inference
+    only have the same folder."""
+
+    job: Job
+    key: dict
+    folder: Path
 
 
 class RunFailed(RuntimeError):
     """A run ended with an error; the message names its log."""
 
 
-def folder_of(job: Job, output: Path) -> Path:
-    """Where a job's training is kept; jobs that train the same thing have the same folder."""
-    _, _, digest = resolve(job)
-    return output / job.preset / digest / f"seed{job.seed}"
+def plan(job: Job, output: Path) -> Run:
+    """
+    Raises:
+        ConfigError: see :func:`~scopenet.experiments.jobs.resolve`.
+    """
+    _, cfg, digest = resolve(job)
+    return Run(job, row_key(job, cfg), output / job.dataset / digest / f"seed{job.seed}")
 
 
 def iterations_done(folder: Path) -> int:
@@ -37,25 +50,42 @@ def iterations_done(folder: Path) -> int:
     return 0
 
 
-def run_one(job: Job, folder: Path, results: Results, num_gpus: int, progress: tqdm) -> None:
+def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
     """
     Raises:
         RunFailed: the process ended with an error.
     """
     context = multiprocessing.get_context("spawn")
-    arguments = job, folder, results.path, num_gpus
+    arguments = run.job, run.folder, results.path, num_gpus
     process = context.Process(target=run_in_process, args=arguments)
     process.start()
-    before = 0
+    seen = 0
     while process.is_alive():
         process.join(POLL_SECONDS)
-        now = iterations_done(folder)
-        progress.update(max(0, now - before))
-        before = max(before, now)
+        done = min(iterations_done(run.folder), run.key["iterations"])
+        progress.update(max(0, done - seen))
+        seen = max(seen, done)
     if process.exitcode:
-        log = folder / "console.log"
-        last = log.read_text().strip().splitlines()[-1:]
-        raise RunFailed(f"{job.name}, seed {job.seed}: {''.join(last)} (the log is {log})")
+        log = run.folder / CONSOLE
+        last = log.read_text().strip().splitlines()[-1:] if log.exists() else []
+        raise RunFailed(f"{run.job.name}, seed {run.job.seed}: {''.join(last)} (see {log})")
+    progress.update(run.key["iterations"] - seen)  # those of another row's training
+
+
+def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> bool:
+    """Whether the run is done now; False where another process is at its training.
+
+    Raises:
+        RunFailed: the process ended with an error.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.folder / "lock", timeout=0):
+            if not results.has(run.key):  # nobody finished it in the meantime
+                execute(run, results, num_gpus, progress)
+    except Timeout:
+        return False
+    return True
 
 
 def run_jobs(
@@ -65,33 +95,30 @@ def run_jobs(
     is at.
 
     Args:
-        output: the folder of trainings; see :func:`folder_of`.
+        output: the folder of all trainings.
 
     Returns:
         the errors of runs that failed; the others were run all the same.
+
+    Raises:
+        ConfigError: a job cannot be run; none was started.
     """
-    keys = {job: row_key(job) for job in jobs}
-    pending = [job for job in jobs if not results.has(keys[job])]
+    runs = [plan(job, output) for job in jobs]
+    pending = [run for run in runs if not results.has(run.key)]
     errors = []
-    total = sum(keys[job]["iterations"] for job in pending)
-    with tqdm(total=total, unit="iteration", smoothing=0.05) as progress:
+    print(f"{len(runs) - len(pending)} of {len(runs)} runs are done.")
+    total = sum(run.key["iterations"] for run in pending)
+    with tqdm(total=total, unit="it", smoothing=0.05, disable=not pending) as progress:
         while pending:
-            busy = []
-            for job in pending:
-                if results.has(keys[job]):
-                    continue
-                folder = folder_of(job, output)
-                folder.mkdir(parents=True, exist_ok=True)
-                progress.set_description(f"{job.name} seed {job.seed}")
+            others = []
+            for run in pending:
+                progress.set_description(f"{run.job.name} seed {run.job.seed}")
                 try:
-                    with FileLock(folder / "lock", timeout=0):
-                        run_one(job, folder, results, num_gpus, progress)
-                except Timeout:
-                    busy.append(job)
+                    if not try_to_execute(run, results, num_gpus, progress):
+                        others.append(run)
                 except RunFailed as error:
                     errors.append(error)
                     progress.write(f"failed: {error}")
-            pending = busy
-            if busy:
-                time.sleep(POLL_SECONDS)
+            pending = others
+            time.sleep(POLL_SECONDS if pending else 0)
     return errors

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from detectron2.config import CfgNode, instantiate
@@ -10,16 +11,23 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import ConfigError, all_keys, load_config
+from ..config_file import ConfigError, leaves, load_config
 from ..engine.checks import check_config, check_weights
 from ..engine.lazy import architecture
 from ..engine.trainer import Trainer, to_yaml
 from .presets import apply_preset, read_config, read_preset
 
-# Keys that do not change what is trained.
-_INFERENCE_KEYS = ("GUIDED_SCORE", "SCORE_THRESH_TEST", "TOPK_CANDIDATES_TEST", "NMS_THRESH_TEST")
-_OTHER_KEYS = ("OUTPUT_DIR", "VIS_PERIOD", "MODEL.DEVICE", "MODEL.WEIGHTS", "DATASETS.TEST")
-_OTHER_KEYS += ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD", "INPUT.FORMAT_TEST")
+# Keys that do not change what is trained; MODEL.WEIGHTS counts by its contents.
+_NOT_TRAINED = {
+    "MODEL.SCOPENET.GUIDED_SCORE",
+    "MODEL.WEIGHTS",
+    "MODEL.DEVICE",
+    "DATASETS.TEST",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "OUTPUT_DIR",
+    "VIS_PERIOD",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Job:
     """
     Args:
         config: see :func:`~scopenet.experiments.presets.read_config`.
-        preset: name of a dataset preset.
+        preset: see :func:`~scopenet.experiments.presets.read_preset`.
         seed: >= 0.
         schedule: factor on the preset's iterations.
     """
@@ -40,7 +48,11 @@ class Job:
     @property
     def name(self) -> str:
         """Of the config: its path below `configs/`, without suffix."""
-        return self.config.split("configs/")[-1].rsplit(".", 1)[0]
+        return self.config.split("configs/")[-1].removesuffix(".yaml").removesuffix(".py")
+
+    @property
+    def dataset(self) -> str:
+        return Path(self.preset).stem
 
 
 def scale_schedule(cfg: CfgNode, factor: float) -> None:
@@ -120,21 +132,21 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
     return trainer_class, cfg, digest(cfg, model_text)
 
 
+def is_trained(key: str) -> bool:
+    """Whether a config key has an influence on what is trained."""
+    return not (key in _NOT_TRAINED or key.startswith("TEST.") or key.endswith("_TEST"))
+
+
+@lru_cache
+def weights_digest(weights: str) -> str:
+    """Of the file's contents, or of an address itself."""
+    path = Path(weights)
+    return hashlib.sha256(path.read_bytes() if path.is_file() else weights.encode()).hexdigest()
+
+
 def digest(cfg: CfgNode, model_text: str = "") -> str:
     """Of everything that decides what is trained: configs that differ at inference only share it,
     and with it one training."""
-    values = {}
-    for key in all_keys(cfg):
-        last = key.rsplit(".", 1)[-1]
-        if key in _OTHER_KEYS or last in _INFERENCE_KEYS or "TEST" in key.split("."):
-            continue
-        if last.endswith("_TEST"):
-            continue
-        node = cfg
-        for part in key.split("."):
-            node = node[part]
-        values[key] = node
-    sha = hashlib.sha256(f"{sorted(values.items())}{model_text}".encode())
-    weights = Path(cfg.MODEL.WEIGHTS)
-    sha.update(weights.read_bytes() if weights.is_file() else cfg.MODEL.WEIGHTS.encode())
-    return sha.hexdigest()[:10]
+    values = [(key, value) for key, value in leaves(cfg) if is_trained(key)]
+    text = f"{sorted(values)}{model_text}{weights_digest(cfg.MODEL.WEIGHTS)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -5,6 +5,7 @@ config's is left out, so one file serves ScopeNet and its peers.
 """
 
 from copy import deepcopy
+from pathlib import Path
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.model_zoo import get_config, get_config_file
@@ -22,12 +23,18 @@ def preset_names() -> list[str]:
 
 def read_preset(name: str) -> CfgNode:
     """
+    Args:
+        name: of a preset of the project, or a YAML file of one's own.
+
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: there is no such preset, or it is not plain YAML of known keys.
     """
-    path = config_dir() / "presets" / f"{name}.yaml"
+    is_file = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_file else config_dir() / "presets" / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"There is no preset {name}; use one of {', '.join(preset_names())}.")
+        names = ", ".join(preset_names())
+        raise ConfigError(f"Preset {name} is neither a YAML file nor one of {names}.")
+    load_config(str(path))  # explains what is wrong with it
     return CfgNode(CfgNode.load_yaml_with_base(str(path), allow_unsafe=False))
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 from detectron2 import __version__ as D2_VERSION
+from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 
@@ -25,6 +26,7 @@ from .results import METRICS, Results
 
 FINISHED = "training.json"  # written when a training is complete
 WEIGHTS = "model_final.pth"
+CONSOLE = "console.log"
 
 
 def commit() -> str:
@@ -86,18 +88,19 @@ def train(job: Job, folder: Path) -> None:
             checkpoint.unlink()
 
 
-def evaluate(job: Job, folder: Path) -> dict[str, float]:
+def evaluate(job: Job, folder: Path) -> dict:
+    """The key and the metrics of the job's row; metrics in the main process only."""
     trainer_class, cfg, _ = resolve(job)
     cfg.OUTPUT_DIR = str(folder / "evaluation" / job.name)
     model = trainer_class.build_model(cfg)
     SafeCheckpointer(model).load(str(folder / WEIGHTS))
-    results = trainer_class.test(cfg, model)
-    return results.get("bbox", {})
+    metrics = trainer_class.test(cfg, model).get("bbox", {})
+    return row_key(job, cfg) | {name: metrics.get(name) for name in METRICS}
 
 
-def row_key(job: Job) -> dict:
-    _, cfg, _ = resolve(job)
-    values = job.name, job.preset, job.seed, cfg.SOLVER.MAX_ITER
+def row_key(job: Job, cfg: CfgNode) -> dict:
+    """See :data:`~scopenet.experiments.results.KEY`; ``cfg`` is the job's."""
+    values = job.name, job.dataset, job.seed, cfg.SOLVER.MAX_ITER
     return dict(zip(("config", "dataset", "seed", "iterations"), values, strict=True))
 
 
@@ -107,17 +110,16 @@ def work(args: SimpleNamespace) -> None:
     if not (folder / FINISHED).exists():
         train(job, folder)
     comm.synchronize()
-    metrics = evaluate(job, folder)
+    row = evaluate(job, folder)
     if comm.is_main_process():
         facts = json.loads((folder / FINISHED).read_text())
-        row = row_key(job) | {name: metrics[name] for name in METRICS} | facts
-        Results(args.results).add(row | {"training": folder.parent.name})
+        Results(args.results).add(row | facts | {"training": folder.parent.name})
 
 
 def run_in_process(job: Job, folder: Path, results: Path, num_gpus: int) -> None:
-    """To be the target of a process: writes what it says to ``folder``/console.log, and ends when
-    its parent does."""
-    console = open(folder / "console.log", "a", buffering=1)  # open as long as the process lives
+    """To be the target of a process: writes what it says to :data:`CONSOLE` in ``folder``, and ends
+    when its parent does."""
+    console = open(folder / CONSOLE, "a", buffering=1)  # open as long as the process lives
     os.dup2(console.fileno(), 1)
     os.dup2(console.fileno(), 2)
     parent = multiprocessing.parent_process()

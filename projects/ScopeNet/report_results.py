@@ -1,0 +1,33 @@
+"""Write the tables and figures of a results file of run_experiments.py."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scopenet.experiments.plots import plot_results
+from scopenet.experiments.report import result_configs, write_tables
+from scopenet.experiments.results import Results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="a CSV file")
+    parser.add_argument("--output", type=Path, help="a folder; by default that of the CSV file")
+    args = parser.parse_args()
+    output = args.output or args.results.parent
+    if not args.results.is_file():
+        sys.exit(f"error: {args.results} does not exist; run_experiments.py writes such files.")
+    try:
+        results = Results(args.results).read()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    output.mkdir(parents=True, exist_ok=True)
+    write_tables(results, output / f"{args.results.stem}.md")
+    for dataset, chosen in results.groupby("dataset"):
+        path = output / f"{args.results.stem}_{dataset}.png"
+        plot_results(chosen, result_configs(chosen), path, title=dataset)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

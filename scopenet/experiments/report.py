@@ -1,0 +1,119 @@
+"""The paper's tables in Markdown: its figures beside those of a results file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..config_file import config_dir
+from .results import METRICS
+from .statistics import Estimate, estimate, seeds_to_settle
+
+Row = tuple[str, int]
+"""A line of a table: config and iterations."""
+
+
+def paper_figures() -> pd.DataFrame:
+    """What the paper reports; one row per row of its tables, in its order."""
+    return pd.read_csv(config_dir() / "paper" / "figures.csv", dtype={"config": str})
+
+
+def rows_of(results: pd.DataFrame, configs: Sequence[str]) -> list[Row]:
+    """The (config, iterations) of ``results``, in the order of ``configs``."""
+    pairs = results[["config", "iterations"]].drop_duplicates().sort_values("iterations")
+    found = [(c, int(i)) for c, i in pairs.itertuples(index=False)]
+    return [row for config in configs for row in found if row[0] == config]
+
+
+def by_seed(results: pd.DataFrame, row: Row, metric: str) -> pd.Series:
+    """The values of a row, indexed by seed."""
+    chosen = results[(results["config"] == row[0]) & (results["iterations"] == row[1])]
+    return chosen.set_index("seed")[metric].sort_index()
+
+
+def difference(results: pd.DataFrame, row: Row, baseline: Row, metric: str) -> pd.Series:
+    """Row minus baseline, for every seed that both have."""
+    return (by_seed(results, row, metric) - by_seed(results, baseline, metric)).dropna()
+
+
+def show(value: Estimate, signed: bool = False) -> str:
+    if value.count == 0:
+        return ""
+    text = f"{value.mean:{'+' if signed else ''}.1f}"
+    return text if value.count == 1 else f"{text} ± {value.half_width:.1f}"
+
+
+def settled(differences: pd.Series) -> str:
+    """What it would take to tell the sign of a difference."""
+    if len(differences) < 2:
+        return "needs more seeds"
+    if estimate(differences).excludes_zero:
+        return "yes"
+    needed = seeds_to_settle(differences)
+    return f"no: {needed} seeds would" if needed else "no: over 1000 seeds would"
+
+
+def results_table(
+    results: pd.DataFrame, configs: Sequence[str], baseline: Row | None = None
+) -> str:
+    """A Markdown table of one data set's results.
+
+    Each figure is the mean over seeds with its 95 % interval; differences are taken seed by seed.
+
+    Args:
+        results: rows of one data set, see :data:`~scopenet.experiments.results.COLUMNS`.
+        configs: which ones, in this order.
+        baseline: what the others are compared with; by default the first row.
+    """
+    rows = rows_of(results, configs)
+    baseline = baseline or (rows[0] if rows else None)
+    figures = paper_figures().dropna(subset=["config"]).set_index("config")
+    usual = results["iterations"].mode()
+    lines = []
+    for row in rows:
+        config, iterations = row
+        name = config.removeprefix("paper/")
+        line = {"config": name if iterations in set(usual) else f"{name}, {iterations} iterations"}
+        if name in figures.index:
+            line["paper: AP / AP75"] = f"{figures.AP[name]} / {figures.AP75[name]}"
+        values = {metric: by_seed(results, row, metric) for metric in METRICS}
+        line |= {"seeds": len(values["AP"])}
+        line |= {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
+        if row != baseline:
+            for metric in ("AP", "AP75"):
+                d = difference(results, row, baseline, metric)
+                line[f"Δ {metric}"] = show(estimate(d), signed=True)
+                line[f"{metric} settled"] = settled(d)
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("").to_markdown(index=False, disable_numparse=True)
+
+
+def table_configs(number: int) -> list[str]:
+    """The configs of a table of the paper, in its order, as results files name them."""
+    figures = paper_figures()
+    names = figures[figures["table"] == number]["config"].dropna()
+    return [f"paper/{name}" for name in names]
+
+
+def result_configs(results: pd.DataFrame) -> list[str]:
+    """All configs of ``results``, each network once: the paper's in its order, then the peers."""
+    done = results.drop_duplicates("config").set_index("config")["training"]
+    paper = [c for number in range(1, 7) for c in table_configs(number)]
+    return list(dict.fromkeys(c for c in [*paper, *sorted(done.index)] if c in done.index))
+
+
+def write_tables(results: pd.DataFrame, path: Path) -> None:
+    """All of the paper's tables and the peers, per data set, into a Markdown file."""
+    parts = []
+    for dataset, chosen in results.groupby("dataset"):
+        done = set(chosen["config"])
+        for number in range(1, 7):
+            configs = [c for c in table_configs(number) if c in done]
+            if configs:
+                table = results_table(chosen, configs)
+                parts.append(f"## {dataset}: table {number}\n\n{table}\n")
+        rest = sorted(c for c in done if not c.startswith("paper/"))
+        if rest:
+            configs = ["paper/table1/direct_regression", "paper/table1/guided_score", *rest]
+            parts.append(f"## {dataset}: peers\n\n{results_table(chosen, configs)}\n")
+    path.write_text("\n".join(parts))
