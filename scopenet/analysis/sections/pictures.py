@@ -1,0 +1,120 @@
+"""Figure 4 of the paper: the best and the worst images."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.utils.visualizer import Visualizer
+from matplotlib.cm import ScalarMappable
+
+from ..coco_evaluation import evaluate, matches
+from ..ground_truth import BOX
+from ..image_quality import box_quality
+from ..page import Figure, Gallery, Section
+from ..plots import CONFIDENCE_COLORS, figure_uri, new_figure, photo_uri
+from ..run import BORDER_SCORES
+from ..study import Measurement, Study
+
+TITLE = "Figure 4: the best and the worst images"
+NUM_PICTURES = 6  # of each kind
+PICTURE_WIDTH = 560  # px, at least
+
+
+def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    """The borders (l, t, r, b) of an XYXY box, each as the x and the y of its two ends."""
+    x0, y0, x1, y1 = box
+    return [([x0, x0], [y0, y1]), ([x0, x1], [y0, y0]), ([x1, x1], [y0, y1]), ([x0, x1], [y1, y1])]
+
+
+def draw_borders(
+    dataset_dict: dict, detections: pd.DataFrame, truths: pd.DataFrame, metadata
+) -> np.ndarray:
+    """The image with ground truth in white dashes and detections, every border in the colour of
+    its own confidence (of the score where there is no such thing); RGB uint8."""
+    pixels = read_image(dataset_dict["file_name"], format="RGB")
+    scale = max(1.0, PICTURE_WIDTH / pixels.shape[1])
+    canvas = Visualizer(pixels, metadata, scale=scale)
+    for box in truths[BOX].to_numpy():
+        for x, y in border_lines(box):
+            canvas.draw_line(x, y, "white", linestyle="--", linewidth=1)
+    colors = matplotlib.colormaps[CONFIDENCE_COLORS]
+    names = metadata.get("thing_classes")
+    for _, detection in detections[::-1].iterrows():  # the best on top
+        confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
+        for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
+            canvas.draw_line(x, y, colors(float(confidence)), linewidth=2)
+        name = names[int(detection.label)] if names else str(int(detection.label))
+        canvas.draw_text(
+            f"{name} {detection.score:.2f}", (detection.x0, detection.y0), font_size=7,
+            color="w", horizontal_alignment="left",
+        )  # fmt: skip
+    return canvas.output.get_image()
+
+
+def rank_images(measurement: Measurement, shown: pd.DataFrame) -> pd.DataFrame:
+    """:func:`~..image_quality.box_quality` of the images; ``shown`` are the detections that count,
+    by their row numbers in the run's."""
+    dataset = measurement.dataset
+    ious = measurement.true_ious[shown.index]
+    shown = shown.reset_index(drop=True)
+    result = evaluate(dataset.ground_truth, shown, iou_thresholds=[0.5], **dataset.options)
+    return box_quality(shown, dataset.ground_truth, matches(result), ious)
+
+
+def _gallery(
+    measurement: Measurement, shown: pd.DataFrame, ranking: pd.DataFrame, caption: str
+) -> Gallery:
+    dataset = measurement.dataset
+    metadata = MetadataCatalog.get(dataset.name)
+    dicts = {x["image_id"]: x for x in dataset.dicts}
+    pictures = []
+    for image, row in ranking.iterrows():
+        truths = dataset.ground_truth[dataset.ground_truth.image == image]
+        pixels = draw_borders(dicts[image], shown[shown.image == image], truths, metadata)
+        counts = f"{row.right:.0f} right, {row.wrong:.0f} wrong, {row.missed:.0f} missed"
+        text = f"Image {image}: {counts}; quality {100 * row.quality:.0f} %."
+        pictures.append(Figure(photo_uri(pixels), text, f"Detections in image {image}"))
+    return Gallery(pictures, caption)
+
+
+def _legend(has_borders: bool) -> Figure:
+    figure, axes = new_figure(1, 1, width=4.2, height=0.75)
+    figure.colorbar(
+        ScalarMappable(cmap=CONFIDENCE_COLORS), cax=axes[0, 0], orientation="horizontal"
+    )
+    what = "confidence of a border" if has_borders else "score of a detection"
+    axes[0, 0].set_xlabel(what)
+    meaning = "its own confidence, the probability of the bin it was decoded from"
+    return Figure(
+        figure_uri(figure),
+        f"Each border of a box has the colour of {meaning if has_borders else 'the box’s score'}; "
+        "white dashes are the ground truth.",
+        "Colour scale",
+    )
+
+
+def section(study: Study) -> Section:
+    """The best and the worst images with boxes, scores and the confidence of each border."""
+    measurement = study.main
+    detections = measurement.run.detections
+    if detections.empty:
+        return Section("pictures", TITLE, [], missing="Left out: nothing was detected.")
+    threshold = float(measurement.best_thresholds.threshold["all"])
+    shown = detections[detections.score >= threshold]
+    ranking = rank_images(measurement, shown)
+    count = min(NUM_PICTURES, (len(ranking) + 1) // 2)
+    worst = ranking[count:][::-1][:count]
+    text = [
+        f"Detections with a score of at least {threshold:.3f} (the best F1). Images are ranked by "
+        "the panoptic quality of their boxes: the sum of the IoUs of right detections, over their "
+        f"number plus half of the wrong and half of the missed ones. {len(ranking)} images with "
+        "objects."
+    ]
+    blocks = [
+        _legend("p_l" in detections),
+        _gallery(measurement, shown, ranking[:count], "The best images, the best first."),
+    ]
+    if len(worst):
+        blocks.append(_gallery(measurement, shown, worst, "The worst images, the worst first."))
+    return Section("pictures", TITLE, text, blocks)
