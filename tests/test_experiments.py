@@ -12,13 +12,13 @@ from detectron2.modeling import build_model
 from scopenet import ConfigError, load_config
 from scopenet.config_file import config_dir
 from scopenet.experiments import harness
-from scopenet.experiments.harness import iterations_done, plan, run_jobs
+from scopenet.experiments.harness import iterations_done, run_jobs
 from scopenet.experiments.jobs import Job, digest, fit_model, resolve
 from scopenet.experiments.presets import apply_preset, preset_names, read_config, read_preset
 from scopenet.experiments.report import (
     difference,
+    in_paper_order,
     paper_figures,
-    result_configs,
     results_table,
     table_configs,
 )
@@ -128,11 +128,11 @@ def digest_of(name: str) -> str:
 
 
 def test_rows_that_differ_at_inference_only_share_a_training():
-    multiple = ["table1/multiple_anchors", "table2/size1_num5", "table3/no_p_loc", "table3/p_loc"]
-    guided = ["table1/guided_score", "table3/p_loc_sigma2", "table4/baseline", "table5/scopenet_800"]
-    single = ["table1/direct_regression", "table2/num1"]
+    one_bin = ["table1/direct_regression", "table2/num1"]
+    plain = ["table1/multiple_anchors", "table2/size1_num5", "table3/no_p_loc", "table3/p_loc"]
+    sigma2 = ["table1/guided_score", "table3/p_loc_sigma2", "table4/baseline"]
     fpn = ["table4/custom_fpn", "table4/nms_0.6"]
-    groups = [{digest_of(name) for name in names} for names in (multiple, guided, single, fpn)]
+    groups = [{digest_of(name) for name in names} for names in (one_bin, plain, sigma2, fpn)]
     assert [len(group) for group in groups] == [1, 1, 1, 1]
     assert len(set.union(*groups)) == 4
 
@@ -267,7 +267,7 @@ def test_differences_are_taken_seed_by_seed(two_configs):
 
 
 def test_table(two_configs):
-    lines = results_table(two_configs, result_configs(two_configs)).splitlines()
+    lines = results_table(two_configs, in_paper_order(two_configs["config"])).splitlines()
     header, _, base, doubled, ours = ([c.strip() for c in x.split("|")[1:-1]] for x in lines)
     cells = dict(zip(header, ours, strict=True))
     assert cells["config"] == "table1/guided_score" and cells["paper: AP / AP75"] == "38.0 / 40.6"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from scopenet.experiments.plots import plot_results
-from scopenet.experiments.report import result_configs, write_tables
+from scopenet.experiments.report import in_paper_order, write_tables
 from scopenet.experiments.results import Results
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     write_tables(results, output / f"{args.results.stem}.md")
     for dataset, chosen in results.groupby("dataset"):
         path = output / f"{args.results.stem}_{dataset}.png"
-        plot_results(chosen, result_configs(chosen), path, title=dataset)
+        plot_results(chosen, in_paper_order(sorted(chosen["config"])), path, title=dataset)
         print(path)
 
 

@@ -1,4 +1,8 @@
-"""Train and evaluate configs on a data set over several seeds, and print the table of results."""
+"""Train and evaluate configs on a data set over several seeds, and print the table of results.
+
+What is done is skipped, and an interrupted run goes on where it stopped: give the same command
+again. Several of these processes may share the work.
+"""
 
 import argparse
 import sys
@@ -6,36 +10,44 @@ from pathlib import Path
 
 from scopenet.config_file import ConfigError
 from scopenet.experiments.harness import run_jobs
-from scopenet.experiments.jobs import Job
+from scopenet.experiments.jobs import Job, list_configs
+from scopenet.experiments.report import in_paper_order, results_table
 from scopenet.experiments.results import Results
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("configs", nargs="+", help="files, folders, or names of Detectron2's zoo")
-    parser.add_argument("--preset", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--schedule", type=float, default=1.0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        help="config files, folders of them, or names of Detectron2's zoo; the first one is the "
+        "baseline of the table",
+    )
+    parser.add_argument("--preset", required=True, help="COCO, Digits, Trees, or a YAML file")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    parser.add_argument("--schedule", type=float, default=1.0, help="factor on the iterations")
+    parser.add_argument("--num-gpus", type=int, default=1, help="of each run")
     parser.add_argument("--output", type=Path, default=Path("output/experiments"))
-    parser.add_argument("--results", type=Path)
-    parser.add_argument("--num-gpus", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="by default OUTPUT/results.csv")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    names = []
-    for name in args.configs:
-        folder = Path(name)
-        names += sorted(map(str, folder.glob("*.yaml"))) if folder.is_dir() else [name]
-    jobs = [Job(n, args.preset, seed, args.schedule) for seed in args.seeds for n in names]
     results = Results(args.results or args.output / "results.csv")
     try:
+        configs = list_configs(args.configs)
+        jobs = [Job(c, args.preset, seed, args.schedule) for seed in args.seeds for c in configs]
         errors = run_jobs(jobs, args.output, results, num_gpus=args.num_gpus)
-    except ConfigError as error:
+        table = results.read()
+    except (ConfigError, ValueError) as error:
         sys.exit(f"error: {error}")
+    rows = table[table["dataset"] == jobs[0].dataset]
+    print(results_table(rows, in_paper_order(job.name for job in jobs)))
     if errors:
-        sys.exit(1)
+        sys.exit(f"error: {len(errors)} runs failed; the same command tries them again.")
 
 
 if __name__ == "__main__":

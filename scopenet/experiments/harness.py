@@ -39,6 +39,16 @@ def plan(job: Job, output: Path) -> Run:
     return Run(job, row_key(job, cfg), output / job.dataset / digest / f"seed{job.seed}")
 
 
+def shared_trainings(runs: Sequence[Run]) -> list[list[str]]:
+    """Names of the configs that share a training, where they are several."""
+    names: dict[Path, list[str]] = {}
+    for run in runs:
+        group = names.setdefault(run.folder.parent, [])
+        if run.job.name not in group:
+            group.append(run.job.name)
+    return [group for group in names.values() if len(group) > 1]
+
+
 def iterations_done(folder: Path) -> int:
     """By the last whole line of the training's metrics.json."""
     path = folder / "metrics.json"
@@ -106,6 +116,8 @@ def run_jobs(
     runs = [plan(job, output) for job in jobs]
     pending = [run for run in runs if not results.has(run.key)]
     errors = []
+    for group in shared_trainings(runs):
+        print(f"One training for {', '.join(group)}.")
     print(f"{len(runs) - len(pending)} of {len(runs)} runs are done.")
     total = sum(run.key["iterations"] for run in pending)
     with tqdm(total=total, unit="it", smoothing=0.05, disable=not pending) as progress:

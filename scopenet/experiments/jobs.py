@@ -1,6 +1,7 @@
 """One run of an experiment: a config under a dataset preset, with a seed."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import ConfigError, leaves, load_config
+from ..config_file import ConfigError, config_dir, leaves, load_config
 from ..engine.checks import check_config, check_weights
 from ..engine.lazy import architecture
 from ..engine.trainer import Trainer, to_yaml
@@ -53,6 +54,23 @@ class Job:
     @property
     def dataset(self) -> str:
         return Path(self.preset).stem
+
+
+def list_configs(names: Sequence[str]) -> list[str]:
+    """Names of configs, in which folders (here, or below the project's configs) stand for the YAML
+    files in them.
+
+    Raises:
+        ConfigError: a folder holds none.
+    """
+    configs = []
+    for name in names:
+        folder = Path(name) if Path(name).is_dir() else config_dir() / name.removeprefix("configs/")
+        found = sorted(map(str, folder.glob("*.yaml"))) if folder.is_dir() else [name]
+        if not found:
+            raise ConfigError(f"The folder {name} holds no YAML configs.")
+        configs += found
+    return configs
 
 
 def scale_schedule(cfg: CfgNode, factor: float) -> None:

@@ -1,6 +1,6 @@
 """The paper's tables in Markdown: its figures beside those of a results file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +8,8 @@ import pandas as pd
 from ..config_file import config_dir
 from .results import METRICS
 from .statistics import Estimate, estimate, seeds_to_settle
+
+TABLES = range(1, 7)  # of the paper
 
 Row = tuple[str, int]
 """A line of a table: config and iterations."""
@@ -95,11 +97,11 @@ def table_configs(number: int) -> list[str]:
     return [f"paper/{name}" for name in names]
 
 
-def result_configs(results: pd.DataFrame) -> list[str]:
-    """All configs of ``results``, each network once: the paper's in its order, then the peers."""
-    done = results.drop_duplicates("config").set_index("config")["training"]
-    paper = [c for number in range(1, 7) for c in table_configs(number)]
-    return list(dict.fromkeys(c for c in [*paper, *sorted(done.index)] if c in done.index))
+def in_paper_order(configs: Iterable[str]) -> list[str]:
+    """Each config once: those of the paper's tables in its order, then the others as they come."""
+    paper = [config for number in TABLES for config in table_configs(number)]
+    given = list(dict.fromkeys(configs))
+    return sorted(given, key=lambda c: paper.index(c) if c in paper else len(paper))
 
 
 def write_tables(results: pd.DataFrame, path: Path) -> None:
@@ -107,7 +109,7 @@ def write_tables(results: pd.DataFrame, path: Path) -> None:
     parts = []
     for dataset, chosen in results.groupby("dataset"):
         done = set(chosen["config"])
-        for number in range(1, 7):
+        for number in TABLES:
             configs = [c for c in table_configs(number) if c in done]
             if configs:
                 table = results_table(chosen, configs)

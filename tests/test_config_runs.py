@@ -1,0 +1,71 @@
+"""Every config of the project trains two iterations and evaluates, in miniature."""
+
+import math
+
+import pytest
+from miniature import CLASSES, TRAIN, VAL, job, mini_datasets, mini_overrides, one_thread
+
+from scopenet.config_file import config_dir
+from scopenet.engine.main import main
+
+FILES = [
+    path
+    for path in sorted(config_dir().rglob("*.*"))
+    if path.suffix in (".yaml", ".py") and path.name != "__init__.py"
+    if path.parent.name != "presets"
+]
+# Detectron2's ResNet-18 has one width only.
+R_18 = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+R_18 += ["MODEL.RESNETS.WIDTH_PER_GROUP", "64"]
+ONE_SIZE = ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"]
+WIDE = ["MODEL.SCOPENET.CONV_DIM", "64"]  # GroupNorm needs two values per group on 1 x 1 maps
+RETINANET = ["MODEL.RETINANET.NUM_CLASSES", str(len(CLASSES))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def miniature(tmp_path_factory):
+    with mini_datasets(tmp_path_factory.mktemp("data")), one_thread():
+        yield
+
+
+def yaml_overrides(path, output_dir) -> list[str]:
+    retinanet = RETINANET if "retinanet" in path.name.lower() else []
+    return mini_overrides(output_dir, *WIDE, *ONE_SIZE, *retinanet, *(R_18 if "R_18" in path.name else []))
+
+
+def lazy_overrides(path, output_dir) -> list[str]:
+    return [
+        f"model.num_classes={len(CLASSES)}",
+        f"dataloader.train.dataset.names={TRAIN}",
+        "dataloader.train.mapper.augmentations.0.short_edge_length=64",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        f"dataloader.test.dataset.names={VAL}",
+        "dataloader.test.mapper.augmentations.0.short_edge_length=64",
+        "dataloader.test.num_workers=0",
+        "train.device=cpu",
+        "train.init_checkpoint=''",
+        "train.max_iter=2",
+        f"train.output_dir={output_dir}",
+    ]
+
+
+def without_checkpoints(monkeypatch) -> None:
+    """They are large, and tested elsewhere."""
+    monkeypatch.setattr("scopenet.engine.checkpoint.SafeCheckpointer.save", lambda *_, **__: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(config_dir())))
+def test_config_trains_and_evaluates(path, tmp_path, monkeypatch):
+    without_checkpoints(monkeypatch)
+    losses = []
+    overrides = lazy_overrides if path.suffix == ".py" else yaml_overrides
+
+    def record(loss_dict, *_, **__):
+        losses.append(sum(loss.item() for loss in loss_dict.values()))
+
+    monkeypatch.setattr("detectron2.engine.SimpleTrainer.write_metrics", staticmethod(record))
+    results = main(job(str(path), *overrides(path, tmp_path)))
+    assert len(losses) == 2 and all(math.isfinite(x) and x > 0 for x in losses)
+    assert "AP75" in results["bbox"]
