@@ -63,15 +63,17 @@ def iou_figures(positives: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def hedging(borders: pd.DataFrame) -> pd.DataFrame:
+def hedging(borders: pd.DataFrame, num_bins: int) -> pd.DataFrame:
     """Rank correlation of the distance to the nearest bin edge with log sigma^2 and with the
-    confidence of the chosen bin; by level, and over "all" in the last row.
+    confidence of the chosen bin; by level, over "all", and over the "inner bins", as only the outer
+    ones have borders far away from any edge, which differ in more than that.
 
     The paper's section 3.1 says that the network hedges near an edge: there sigma^2 is to be large
     and the confidence small, so the first should be negative and the second positive.
     """
     rows = {}
-    for key, group in _groups(borders, "level"):
+    inner = borders[borders.bin.between(1, num_bins - 2)]
+    for key, group in [*_groups(borders, "level"), ("inner bins", inner)]:
         rows[key] = {"borders": len(group)} | {
             name: rank_correlation(group.edge_distance.to_numpy(), group[name].to_numpy())
             for name in ("log_variance", "confidence")

@@ -23,9 +23,10 @@ def headlines(study: Study) -> list[Headline]:
         best = main.best_thresholds.loc["all"]
         cards.append(Headline(number(100 * best.f1), "best F1", f"score ≥ {best.threshold:.2f}"))
         quality = main.score_quality["of those found"]
-        value, *others = [f"{k} {number(v, 2)}" for k, v in quality[::-1].items()]
-        label = "rank correlation of score and IoU"
-        cards.append(Headline(value.split()[-1], f"{label}, {value.split()[0]}", ", ".join(others)))
+        last = quality.index[-1]
+        note = ", ".join(f"{k} {number(v, 2)}" for k, v in quality[-2::-1].items())
+        label = f"rank correlation of {last} and IoU"
+        cards.append(Headline(number(quality[last], 2), label, note))
     if not why_no_bins(main.run):
         accuracy = border_figures(main.run.bins.borders, "level").loc["all", "bin accuracy"]
         gap = iou_figures(main.run.bins.positives).gap["all"]

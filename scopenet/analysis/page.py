@@ -32,11 +32,16 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column of each row is its name."""
+    """Cells as text; the first one of each row is its name.
+
+    Attributes:
+        is_text: for each column whether it holds words and not numbers.
+    """
 
     header: list[str]
     rows: list[list[str]]
     caption: str
+    is_text: list[bool]
     kind: str = "table"
 
 
@@ -100,7 +105,8 @@ def make_table(
         [str(key), *(_cell(x, d) for x, d in zip(row, of_column, strict=True))]
         for key, row in zip(frame.index, frame.itertuples(index=False), strict=True)
     ]
-    return Table([name, *map(str, frame.columns)], rows, caption)
+    is_text = [True, *(frame[column].map(type).eq(str).any() for column in frame.columns)]
+    return Table([name, *map(str, frame.columns)], rows, caption, is_text)
 
 
 def _cell(value: Any, digits: int) -> str:

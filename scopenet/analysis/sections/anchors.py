@@ -39,8 +39,8 @@ def _table(bins: Bins) -> Table:
     return make_table(
         shifts,
         "Start and learned anchor of each bin in px of the network input; shift is log2 of their "
-        "ratio. Borders: how many of the validation images lie in the bin, for a bin that no "
-        "border falls into has nothing to learn from.",
+        "ratio. Borders is how many of the positives of these images lie in the bin: where there "
+        "are none in training either, only weight decay moves an anchor.",
         name="level, bin",
         digits={"start": 2, "learned": 2, "shift": 3, "borders": 0},
     )

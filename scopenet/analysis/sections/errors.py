@@ -34,11 +34,13 @@ def section(study: Study) -> Section:
     """Error types after TIDE, how many there are and what they cost."""
     costs = {x.name: _costs(x) for x in study.both}
     table = pd.DataFrame({"what it is": ERRORS})
+    digits = {}
     for measurement in study.both:
         prefix = f"{measurement.name}: " if study.other else ""
         of_run = costs[measurement.name]
-        table[f"{prefix}count"] = of_run["count"].map("{:.0f}".format)
+        table[f"{prefix}count"] = of_run["count"]
         table[f"{prefix}AP50 cost"] = of_run.dAP50
+        digits[f"{prefix}count"] = 0
     text = [
         "The error types of TIDE (Bolya et al. 2020), with its thresholds: a match needs an IoU "
         "of 0.5, and below 0.1 a detection is about nothing. The cost of a type is the rise of "
@@ -50,5 +52,5 @@ def section(study: Study) -> Section:
         "How many errors of each type there are among all detections, whatever their score, and "
         "their cost in points of AP50."
     )
-    blocks = [_figure(costs, study), make_table(table, caption, name="error")]
+    blocks = [_figure(costs, study), make_table(table, caption, name="error", digits=digits)]
     return Section("errors", TITLE, text, blocks)

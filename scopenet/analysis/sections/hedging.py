@@ -57,13 +57,12 @@ def _figure(borders: pd.DataFrame, uncertainty: bool) -> Figure:
 
 
 def _verdict(table: pd.DataFrame, uncertainty: bool) -> str:
-    rho = table.loc["all"]
-    sure = f"that with the probability of the chosen bin is {number(rho.confidence, 2)}"
-    if not uncertainty:
-        return f"Here {sure} (positive is hedging)."
+    rho = table.loc["inner bins"]
+    sure = f"with the probability of the chosen bin {number(rho.confidence, 2)}"
+    hedged = f"with log σ² {number(rho.log_variance, 2)} (negative if it hedges), and "
     return (
-        f"Here the rank correlation of the distance with log σ² is {number(rho.log_variance, 2)} "
-        f"(negative is hedging), and {sure} (positive is hedging)."
+        "In the inner bins the rank correlation of the distance to the nearest edge is "
+        f"{hedged * uncertainty}{sure} (positive if it hedges)."
     )
 
 
@@ -74,7 +73,7 @@ def section(study: Study) -> Section:
     if missing:
         return Section("hedging", TITLE, [], missing=missing)
     uncertainty = run.bins.uncertainty
-    table = hedging(run.bins.borders)
+    table = hedging(run.bins.borders, run.bins.num_bins)
     text = [
         "A border that lies close to the edge between two bins could as well be in the one as in "
         "the other. The paper (section 3.1) says that the network then hedges, and adds σ², a "
@@ -87,7 +86,8 @@ def section(study: Study) -> Section:
     names = {"log_variance": "with log σ²", "confidence": "with the probability"}
     caption = (
         "Spearman's rank correlation of the distance to the nearest edge with log σ² and with the "
-        "probability of the chosen bin. Borders of one object are not independent samples."
+        "probability of the chosen bin; over all borders, and over those in the inner bins only. "
+        "Borders of one object are not independent samples."
     )
     table = named_levels(table.rename(columns=names), run.bins)
     digits = {"borders": 0} | dict.fromkeys(names.values(), 3)

@@ -85,8 +85,9 @@ def _confusion_blocks(measurement: Measurement) -> list[Figure | Table]:
     blocks = [_confusion_figure(counts, list(dataset.class_names), threshold)]
     largest = largest_confusions(counts, dataset.class_names, limit=10)
     if len(largest):
-        largest = largest.assign(count=largest["count"].astype(str)).set_index("true")
-        blocks.append(make_table(largest, "The ten most frequent confusions.", name="true class"))
+        caption = "The most frequent confusions of two classes, ten at most."
+        largest = largest.set_index("true")
+        blocks.append(make_table(largest, caption, name="true class", digits=0))
     return blocks
 
 

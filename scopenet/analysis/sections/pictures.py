@@ -1,12 +1,12 @@
 """Figure 4 of the paper: the best and the worst images."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.utils.visualizer import Visualizer
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from ..coco_evaluation import evaluate, matches
 from ..ground_truth import BOX
@@ -19,6 +19,8 @@ from ..study import Measurement, Study
 TITLE = "Figure 4: the best and the worst images"
 NUM_PICTURES = 6  # of each kind
 PICTURE_WIDTH = 560  # px, at least
+# Where the colours end: at 0.5 two bins may be as probable as each other.
+CONFIDENCES = Normalize(0.5, 1.0, clip=True)
 
 
 def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
@@ -30,26 +32,36 @@ def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
 def draw_borders(
     dataset_dict: dict, detections: pd.DataFrame, truths: pd.DataFrame, metadata
 ) -> np.ndarray:
-    """The image with ground truth in white dashes and detections, every border in the colour of
-    its own confidence (of the score where there is no such thing); RGB uint8."""
+    """The image with ground truth in dashes and detections, every border in the colour of its own
+    confidence (of the score where there is no such thing); RGB uint8."""
     pixels = read_image(dataset_dict["file_name"], format="RGB")
-    scale = max(1.0, PICTURE_WIDTH / pixels.shape[1])
-    canvas = Visualizer(pixels, metadata, scale=scale)
+    side = max(pixels.shape)
+    canvas = Visualizer(pixels, metadata, scale=max(1.0, PICTURE_WIDTH / side))
     for box in truths[BOX].to_numpy():
         for x, y in border_lines(box):
-            canvas.draw_line(x, y, "white", linestyle="--", linewidth=1)
-    colors = matplotlib.colormaps[CONFIDENCE_COLORS]
-    names = metadata.get("thing_classes")
+            canvas.draw_line(x, y, "black", linewidth=side / 300)
+            canvas.draw_line(x, y, "white", linestyle="--", linewidth=side / 300)
     for _, detection in detections[::-1].iterrows():  # the best on top
-        confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
-        for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
-            canvas.draw_line(x, y, colors(float(confidence)), linewidth=2)
-        name = names[int(detection.label)] if names else str(int(detection.label))
-        canvas.draw_text(
-            f"{name} {detection.score:.2f}", (detection.x0, detection.y0), font_size=7,
-            color="w", horizontal_alignment="left",
-        )  # fmt: skip
+        _draw_detection(canvas, detection, side)
     return canvas.output.get_image()
+
+
+def _draw_detection(canvas: Visualizer, detection: pd.Series, side: int) -> None:
+    """``side``: the longer one of the image, px, which the width of lines and letters follows."""
+    confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
+    for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
+        color = CONFIDENCE_COLORS(CONFIDENCES(float(confidence)))
+        canvas.draw_line(x, y, color, linewidth=side / 150)
+    label = int(detection.label)
+    name = canvas.metadata.get("thing_classes", {label: label})[label]
+    place = detection.x0, max(detection.y0 - side / 18, 0)  # above the box
+    canvas.draw_text(
+        f"{name} {detection.score:.2f}",
+        place,
+        font_size=side / 36,
+        color="w",
+        horizontal_alignment="left",
+    )
 
 
 def rank_images(measurement: Measurement, shown: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +91,7 @@ def _gallery(
 
 
 def _legend(has_borders: bool) -> Figure:
-    figure, axes = new_figure(1, 1, width=4.2, height=0.75)
+    figure, axes = new_figure(1, 1, width=4.2, height=0.8)
     figure.colorbar(
         ScalarMappable(cmap=CONFIDENCE_COLORS), cax=axes[0, 0], orientation="horizontal"
     )
@@ -89,7 +101,7 @@ def _legend(has_borders: bool) -> Figure:
     return Figure(
         figure_uri(figure),
         f"Each border of a box has the colour of {meaning if has_borders else 'the box’s score'}; "
-        "white dashes are the ground truth.",
+        "dashes are the ground truth.",
         "Colour scale",
     )
 
@@ -103,13 +115,16 @@ def section(study: Study) -> Section:
     threshold = float(measurement.best_thresholds.threshold["all"])
     shown = detections[detections.score >= threshold]
     ranking = rank_images(measurement, shown)
+    objects = ranking.right + ranking.missed
+    ranking = ranking[objects >= objects.median()]
     count = min(NUM_PICTURES, (len(ranking) + 1) // 2)
     worst = ranking[count:][::-1][:count]
     text = [
         f"Detections with a score of at least {threshold:.3f} (the best F1). Images are ranked by "
         "the panoptic quality of their boxes: the sum of the IoUs of right detections, over their "
-        f"number plus half of the wrong and half of the missed ones. {len(ranking)} images with "
-        "objects."
+        f"number plus half of the wrong and half of the missed ones. Shown are some of the "
+        f"{len(ranking)} images that have at least {objects.median():.0f} objects, as half of the "
+        "images with objects have."
     ]
     blocks = [
         _legend("p_l" in detections),

@@ -7,7 +7,7 @@ from ..page import Figure, Section, make_table
 from ..plots import SCORE_COLORS, SCORE_NAMES, figure_uri, new_figure
 from ..study import Measurement, Study
 
-MAX_POINTS = 4000  # of a scatter plot; more would only overlap
+MAX_POINTS = 2000  # of those found and of the others; more would only overlap
 TITLE = "Do the scores know how good a box is?"
 
 
@@ -15,7 +15,9 @@ def _scatter(measurement: Measurement) -> str:
     names = measurement.run.score_columns
     detections, ious = measurement.run.detections, measurement.true_ious
     figure, axes = new_figure(1, len(names), width=3.1 * len(names) + 0.4, height=3.3, sharey=True)
-    shown = np.random.default_rng(0).permutation(len(detections))[:MAX_POINTS]
+    found = ious >= FOUND_IOU
+    order = np.random.default_rng(0).permutation(len(detections))
+    shown = np.concatenate([order[found[order] == x][:MAX_POINTS] for x in (True, False)])
     for axis, name in zip(axes[0], names, strict=True):
         scores = detections[name].to_numpy()
         color = SCORE_COLORS[name]
@@ -24,7 +26,6 @@ def _scatter(measurement: Measurement) -> str:
         )
         mean = binned_mean(scores, ious, np.linspace(0, 1, 11))
         axis.plot(mean.x, mean["mean"], color="black", marker="o", markersize=4, label="mean")
-        found = ious >= FOUND_IOU
         mean = binned_mean(scores[found], ious[found], np.linspace(0, 1, 11))
         axis.plot(mean.x, mean["mean"], "--", color="black", label="mean of those found")
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel=SCORE_NAMES[name], title=SCORE_NAMES[name])
@@ -39,10 +40,10 @@ def _figure(measurement: Measurement) -> Figure:
         _scatter(measurement),
         "The score of a detection against its true IoU, that with the best ground truth of its "
         "class (0 if there is none). "
-        f"{count} detections of {measurement.name}, of which {min(count, MAX_POINTS)} are drawn; "
-        "the lines are means over all of them in ten intervals of the score (those with five or "
-        f"more), solid over all detections, dashed over the {found} with an IoU of at least "
-        f"{FOUND_IOU}.",
+        f"{count} detections of {measurement.name}, {found} of them found (IoU at least "
+        f"{FOUND_IOU}); at most {MAX_POINTS} of either kind are drawn. The lines are means in ten "
+        "intervals of the score (those with five or more), solid over all detections, dashed over "
+        "those found.",
         "Scatter plots of score against true IoU",
     )
 
@@ -77,7 +78,7 @@ def section(study: Study) -> Section:
         "Spearman's rank correlation of score and true IoU, over all detections and over those "
         f"found (IoU at least {FOUND_IOU}); AP75 and, for IoU 0.75, the precision at three "
         f"recalls (mean over classes, interpolated as in COCO), in percent, with the "
-        f"{len(table) and len(measurement.run.detections)} detections ranked by each score."
+        f"{len(measurement.run.detections)} detections ranked by each score."
     )
     digits = {"rank correlation": 3, "of those found": 3}
     blocks = [_figure(measurement), make_table(table, caption, name="score", digits=digits)]
