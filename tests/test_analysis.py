@@ -282,13 +282,13 @@ def test_figures_of_hand_made_logits(hand_made_borders):
     assert confusion(table, 2).tolist() == [[1, 1], [1, 1]]
     row = border_figures(table, "level").loc["all"]
     assert row["borders"] == 4 and row["bin accuracy"] == 50 and row["off by > 1 bin"] == 0
-    assert row["in another bin"] == 25  # left alone
-    assert row["in another bin (true bin)"] == 50  # left and top
+    assert row["decoded elsewhere"] == 25  # left alone
+    assert row["decoded elsewhere, true bin"] == 50  # left and top
     by_direction = border_figures(table, "direction")
     assert by_direction.loc[["l", "t", "r", "b"], "bin accuracy"].tolist() == [100, 0, 100, 0]
     first, second = 2**4.5, 2**5.5
     assert by_direction["error"]["b"] == pytest.approx(50 - first, rel=1e-5)
-    assert by_direction["error (true bin)"]["b"] == pytest.approx(50 - second, rel=1e-5)
+    assert by_direction["error, true bin"]["b"] == pytest.approx(50 - second, rel=1e-5)
 
     figures = iou_figures(positives_table(borders)).loc["all"]
     assert figures.positives == 1

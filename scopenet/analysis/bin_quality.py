@@ -23,10 +23,10 @@ def _border_figures(borders: pd.DataFrame) -> pd.Series:
             "borders": len(borders),
             "bin accuracy": (borders.best_bin == borders.bin).mean() * 100,
             "off by > 1 bin": ((borders.best_bin - borders.bin).abs() > 1).mean() * 100,
-            "in another bin": (borders.decoded_best_bin != borders.best_bin).mean() * 100,
-            "in another bin (true bin)": (borders.decoded_bin != borders.bin).mean() * 100,
+            "decoded elsewhere": (borders.decoded_best_bin != borders.best_bin).mean() * 100,
+            "decoded elsewhere, true bin": (borders.decoded_bin != borders.bin).mean() * 100,
             "error": (borders.from_best_bin - borders.distance).abs().median(),
-            "error (true bin)": (borders.from_bin - borders.distance).abs().median(),
+            "error, true bin": (borders.from_bin - borders.distance).abs().median(),
         }
     )
 
@@ -37,8 +37,8 @@ def border_figures(borders: pd.DataFrame, by: str) -> pd.DataFrame:
     - "borders": how many;
     - "bin accuracy": share, in percent, whose most probable bin is the true one;
     - "off by > 1 bin": share whose most probable bin is not even next to it;
-    - "in another bin": share whose decoded distance lies outside the bin it was decoded from, for
-      the most probable and for the true bin;
+    - "decoded elsewhere": share whose decoded distance lies outside the bin it was decoded from,
+      for the most probable and for the true bin;
     - "error": median of the absolute error in px of the network input, likewise.
 
     Args:

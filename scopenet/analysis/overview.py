@@ -17,7 +17,7 @@ def headlines(study: Study) -> list[Headline]:
     main, other = study.main, study.other
     cards = []
     for name in ("AP", "AP50", "AP75"):
-        note = f"{other.name}: {number(other.summary[name])}" if other else "percent"
+        note = f"compared: {number(other.summary[name])}" if other else "percent"
         cards.append(Headline(number(main.summary[name]), name, note))
     if len(main.run.detections):
         best = main.best_thresholds.loc["all"]
@@ -41,7 +41,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
     used = len(dataset.dicts)
     share = "all" if used == dataset.size else f"the first {used} of"
     images = f"{dataset.name}: {share} {dataset.size} images, {len(dataset.truths)} objects"
-    pairs = [("Data set", f"{images}, {len(dataset.class_names)} classes")]
+    pairs = [("Data set", f"{images}, classes: {len(dataset.class_names)}")]
     for title, x in zip(("Detector", "Compared with"), study.both, strict=False):
         detector = x.run.detector
         text = f"{detector.name} ({detector.architecture}), {len(x.run.detections)} detections"

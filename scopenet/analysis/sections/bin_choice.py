@@ -121,7 +121,7 @@ def _tables(bins: Bins) -> list[Table]:
         "and for the true bin (all in percent of the borders); median absolute error in px of the "
         "network input, decoded from the chosen and from the true bin."
     )
-    digits = {"borders": 0, "error": 2, "error (true bin)": 2}
+    digits = {"borders": 0, "error": 2, "error, true bin": 2}
     return [
         make_table(
             named_levels(iou_figures(bins.positives), bins),

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ..error_types import ERRORS, error_costs
-from ..page import Figure, Section, make_table
+from ..page import Figure, Section, Table, make_table
 from ..plots import draw_bars, figure_uri, new_figure
 from ..study import Measurement, Study
 
@@ -30,17 +30,19 @@ def _figure(costs: dict[str, pd.DataFrame], study: Study) -> Figure:
     )
 
 
+def _table(name: str, costs: pd.DataFrame) -> Table:
+    costs = costs.rename(columns={"dAP50": "AP50 cost"})
+    costs.insert(0, "what it is", pd.Series(ERRORS))
+    caption = (
+        f"How many errors of each type there are among all detections of {name}, whatever their "
+        "score, and their cost in points of AP50."
+    )
+    return make_table(costs, caption, name="error", digits={"count": 0})
+
+
 def section(study: Study) -> Section:
     """Error types after TIDE, how many there are and what they cost."""
     costs = {x.name: _costs(x) for x in study.both}
-    table = pd.DataFrame({"what it is": ERRORS})
-    digits = {}
-    for measurement in study.both:
-        prefix = f"{measurement.name}: " if study.other else ""
-        of_run = costs[measurement.name]
-        table[f"{prefix}count"] = of_run["count"]
-        table[f"{prefix}AP50 cost"] = of_run.dAP50
-        digits[f"{prefix}count"] = 0
     text = [
         "The error types of TIDE (Bolya et al. 2020), with its thresholds: a match needs an IoU "
         "of 0.5, and below 0.1 a detection is about nothing. The cost of a type is the rise of "
@@ -48,9 +50,5 @@ def section(study: Study) -> Section:
         "missed object taken out. Costs do not add up, and a detection with a low score counts "
         "as much as any other but costs little.",
     ]
-    caption = (
-        "How many errors of each type there are among all detections, whatever their score, and "
-        "their cost in points of AP50."
-    )
-    blocks = [_figure(costs, study), make_table(table, caption, name="error", digits=digits)]
-    return Section("errors", TITLE, text, blocks)
+    tables = [_table(run, of_run) for run, of_run in costs.items()]
+    return Section("errors", TITLE, text, [_figure(costs, study), *tables])

@@ -18,9 +18,11 @@ from ..study import Measurement, Study
 
 TITLE = "Figure 4: the best and the worst images"
 NUM_PICTURES = 6  # of each kind
+MAX_LABELS = 15  # of a picture; more would hide it
 PICTURE_WIDTH = 560  # px, at least
 # Where the colours end: at 0.5 two bins may be as probable as each other.
 CONFIDENCES = Normalize(0.5, 1.0, clip=True)
+SCORES = Normalize(0.0, 1.0)  # of detectors without confidences
 
 
 def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
@@ -42,16 +44,21 @@ def draw_borders(
             canvas.draw_line(x, y, "black", linewidth=side / 300)
             canvas.draw_line(x, y, "white", linestyle="--", linewidth=side / 300)
     for _, detection in detections[::-1].iterrows():  # the best on top
-        _draw_detection(canvas, detection, side)
+        _draw_detection(canvas, detection, side, with_label=len(detections) <= MAX_LABELS)
     return canvas.output.get_image()
 
 
-def _draw_detection(canvas: Visualizer, detection: pd.Series, side: int) -> None:
+def _draw_detection(
+    canvas: Visualizer, detection: pd.Series, side: int, *, with_label: bool
+) -> None:
     """``side``: the longer one of the image, px, which the width of lines and letters follows."""
+    scale = CONFIDENCES if BORDER_SCORES[0] in detection else SCORES
     confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
     for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
-        color = CONFIDENCE_COLORS(CONFIDENCES(float(confidence)))
+        color = CONFIDENCE_COLORS(scale(float(confidence)))
         canvas.draw_line(x, y, color, linewidth=side / 150)
+    if not with_label:
+        return
     label = int(detection.label)
     name = canvas.metadata.get("thing_classes", {label: label})[label]
     place = detection.x0, max(detection.y0 - side / 18, 0)  # above the box
@@ -92,16 +99,18 @@ def _gallery(
 
 def _legend(has_borders: bool) -> Figure:
     figure, axes = new_figure(1, 1, width=4.2, height=0.8)
-    figure.colorbar(
-        ScalarMappable(cmap=CONFIDENCE_COLORS), cax=axes[0, 0], orientation="horizontal"
-    )
+    scale = CONFIDENCES if has_borders else SCORES
+    colors = ScalarMappable(scale, CONFIDENCE_COLORS)
+    ends = "min" if has_borders else "neither"
+    figure.colorbar(colors, cax=axes[0, 0], orientation="horizontal", extend=ends)
     what = "confidence of a border" if has_borders else "score of a detection"
     axes[0, 0].set_xlabel(what)
     meaning = "its own confidence, the probability of the bin it was decoded from"
     return Figure(
         figure_uri(figure),
         f"Each border of a box has the colour of {meaning if has_borders else 'the box’s score'}; "
-        "dashes are the ground truth.",
+        f"dashes are the ground truth. Class and score are left out where there are more than "
+        f"{MAX_LABELS} detections.",
         "Colour scale",
     )
 
