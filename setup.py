@@ -38,7 +38,10 @@ INSTALL_REQUIRES = [
     # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
     "setuptools>=65.5,<81",
 ]
+# Of run_experiments.py and report_results.py.
+EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11", "filelock>=3.12"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
+ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18"]
 
@@ -50,7 +53,15 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["scopenet", "scopenet.*"]), "scopenet.configs"],
     package_dir={"scopenet.configs": "configs"},
-    package_data={"scopenet.configs": ["**/*.yaml", "**/*.py"]},
+    package_data={
+        "scopenet.analysis": ["templates/*"],
+        "scopenet.configs": ["**/*.yaml", "**/*.py", "**/*.csv"],
+    },
     install_requires=INSTALL_REQUIRES,
-    extras_require={"data": DATA, "dev": [*DEV, "scopenet[data]"]},
+    extras_require={
+        "analysis": ANALYSIS,
+        "data": DATA,
+        "experiments": EXPERIMENTS,
+        "dev": [*DEV, "scopenet[analysis,data,experiments]"],
+    },
 )

@@ -374,6 +374,17 @@ def test_lazy_override_of_an_unknown_key(override):
     assert override in found
 
 
+def test_misspelled_lazy_override_gets_a_suggestion():
+    found = message(load_lazy_config, "ScopeNet_R_50_FPN_1x.py", ["model.num_bin=3"])
+    assert found.endswith("ScopeNet_R_50_FPN_1x.py, did you mean model.num_bins?")
+
+
+def test_missing_config_file():
+    args = job(ONE_X)
+    args.config_file = ""
+    assert "No config is given" in message(read_job, args)
+
+
 def test_lazy_overrides():
     lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["train.max_iter=5", "model.num_bins=3"])
     assert run_settings(lazy).SOLVER.MAX_ITER == 5

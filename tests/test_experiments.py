@@ -169,6 +169,8 @@ def test_training_seconds_counts_repeated_iterations_once(tmp_path):
     text = "\n".join(json.dumps({"iteration": i, "time": t}) for i, t in lines)
     (tmp_path / "metrics.json").write_text(text)
     assert training_seconds(tmp_path) == pytest.approx(20 * 1.0 + 20 * 2.0 + 10 * 3.0)
+    (tmp_path / "metrics.json").write_text('{"iteration": 0, "total_loss": 1.0}')
+    assert math.isnan(training_seconds(tmp_path))
 
 
 # Results.

@@ -39,7 +39,6 @@ CONFIGS = [
     "paper/table1/guided_score.yaml",
 ]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-CHECKPOINT = "mini/*/seed0/model_0000019.pth"  # removed when a training is complete
 SAME = ["config", "dataset", "seed", "iterations", *METRICS, "training"]
 
 
@@ -68,6 +67,16 @@ def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.1)
 
 
+def finished_trainings(output: Path) -> int:
+    return len(list(output.glob("mini/*/seed0/training.json")))
+
+
+def under_way(output: Path) -> bool:
+    """Whether a training has left a checkpoint and is not complete."""
+    checkpoints = output.glob("mini/*/seed0/model_0000019.pth")
+    return any(not (path.parent / "training.json").exists() for path in checkpoints)
+
+
 @pytest.mark.slow
 def test_killed_harness_goes_on(tmp_path):
     prepare_digits(tmp_path, train=8, val=4, size=64)
@@ -82,10 +91,10 @@ def test_killed_harness_goes_on(tmp_path):
     killed = tmp_path / "killed"
     for finished in (0, 1):  # killed in its first training, then in its second one
         process = start(tmp_path, "killed", "--seeds", "0")
-        wait_for(lambda: len(list(killed.glob(CHECKPOINT))) > 0)
+        wait_for(lambda: under_way(killed) and finished_trainings(killed) == finished)
         process.kill()
         process.communicate()
-        assert len(list(killed.glob("mini/*/seed0/training.json"))) == finished
+    assert finished_trainings(killed) == 1
     finish(start(tmp_path, "killed", "--seeds", "0"))
     results = Results(tmp_path / "killed" / "results.csv").read()
     pd.testing.assert_frame_equal(results[SAME], expected[SAME])

@@ -4,6 +4,8 @@ The file has Detectron2's layout: ``model``, ``optimizer``, ``lr_multiplier``, `
 ``train``. Detectron2's own files work too.
 """
 
+import difflib
+
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.solver import LRMultiplier
@@ -30,8 +32,22 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     for override in overrides:
         key = override.split("=")[0]
         if "=" not in override or OmegaConf.select(lazy, key, default=missing) is missing:
-            raise ConfigError(f"Override {override} is not path.key=value of {config_file}.")
+            close = difflib.get_close_matches(key, _keys(lazy), n=1, cutoff=0.7)
+            hint = f", did you mean {close[0]}?" if close else "."
+            raise ConfigError(f"Override {override} is not path.key=value of {config_file}{hint}")
     return LazyConfig.apply_overrides(lazy, overrides)
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+    """Dotted names of everything in ``node``, as overrides name it."""
+    keys = []
+    for name in node:
+        keys.append(f"{prefix}{name}")
+        if OmegaConf.is_dict(child := node._get_node(name)) and not OmegaConf.is_missing(
+            node, name
+        ):
+            keys += _keys(child, f"{prefix}{name}.")
+    return keys
 
 
 def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:

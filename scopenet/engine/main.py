@@ -27,6 +27,8 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     Raises:
         ConfigError: see :mod:`scopenet.engine.checks` and :func:`scopenet.load_config`.
     """
+    if not args.config_file:
+        raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
     if args.config_file.endswith(".py"):
         lazy = load_lazy_config(args.config_file, args.opts)
         cfg = run_settings(lazy)
@@ -65,8 +67,7 @@ def main(args: argparse.Namespace) -> dict | None:
 def run(args: argparse.Namespace) -> None:
     """Check, then launch :func:`main`; a config error ends the program with its sentence."""
     try:
-        if args.config_file:
-            args.config_file = find_config(args.config_file)
+        args.config_file = args.config_file and find_config(args.config_file)
         read_job(args)
         if not torch.cuda.is_available():
             print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """What one run does, in a process of its own: train what is missing, evaluate, add the row."""
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -51,8 +52,12 @@ def versions() -> str:
 
 
 def training_seconds(folder: Path) -> float:
-    """Time in iterations by the run's metrics.json, whatever interruptions there were."""
-    lines = pd.read_json(folder / "metrics.json", lines=True).dropna(subset=["time"])
+    """Time in iterations by the run's metrics.json, whatever interruptions there were; NaN for a
+    few iterations, of which Detectron2 takes no time."""
+    lines = pd.read_json(folder / "metrics.json", lines=True)
+    if "time" not in lines:
+        return math.nan
+    lines = lines.dropna(subset=["time"])
     lines = lines.drop_duplicates("iteration", keep="last").sort_values("iteration")
     iterations = lines["iteration"].diff().fillna(lines["iteration"].iloc[0] + 1)
     return float((iterations * lines["time"]).sum())
