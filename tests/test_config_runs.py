@@ -29,8 +29,10 @@ def miniature(tmp_path_factory):
 
 
 def yaml_overrides(path, output_dir) -> list[str]:
-    retinanet = RETINANET if "retinanet" in path.name.lower() else []
-    return mini_overrides(output_dir, *WIDE, *ONE_SIZE, *retinanet, *(R_18 if "R_18" in path.name else []))
+    more = [*WIDE, *ONE_SIZE]
+    more += RETINANET if "retinanet" in path.name.lower() else []
+    more += R_18 if "R_18" in path.name else []
+    return mini_overrides(output_dir, *more)
 
 
 def lazy_overrides(path, output_dir) -> list[str]:

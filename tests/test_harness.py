@@ -91,7 +91,7 @@ def test_killed_harness_goes_on(tmp_path):
     killed = tmp_path / "killed"
     for finished in (0, 1):  # killed in its first training, then in its second one
         process = start(tmp_path, "killed", "--seeds", "0")
-        wait_for(lambda: under_way(killed) and finished_trainings(killed) == finished)
+        wait_for(lambda n=finished: under_way(killed) and finished_trainings(killed) == n)
         process.kill()
         process.communicate()
     assert finished_trainings(killed) == 1

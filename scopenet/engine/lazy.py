@@ -5,6 +5,7 @@ The file has Detectron2's layout: ``model``, ``optimizer``, ``lr_multiplier``, `
 """
 
 import difflib
+from collections.abc import Iterator
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
@@ -29,25 +30,22 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     """
     lazy = LazyConfig.load(find_config(config_file))
     missing = object()
+    known = list(_keys(OmegaConf.to_container(lazy)))
     for override in overrides:
         key = override.split("=")[0]
         if "=" not in override or OmegaConf.select(lazy, key, default=missing) is missing:
-            close = difflib.get_close_matches(key, _keys(lazy), n=1, cutoff=0.7)
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
             hint = f", did you mean {close[0]}?" if close else "."
             raise ConfigError(f"Override {override} is not path.key=value of {config_file}{hint}")
     return LazyConfig.apply_overrides(lazy, overrides)
 
 
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+def _keys(node: dict, prefix: str = "") -> Iterator[str]:
     """Dotted names of everything in ``node``, as overrides name it."""
-    keys = []
-    for name in node:
-        keys.append(f"{prefix}{name}")
-        if OmegaConf.is_dict(child := node._get_node(name)) and not OmegaConf.is_missing(
-            node, name
-        ):
-            keys += _keys(child, f"{prefix}{name}.")
-    return keys
+    for name, child in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, dict):
+            yield from _keys(child, f"{prefix}{name}.")
 
 
 def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
