@@ -99,6 +99,8 @@ def load_detector(
     Raises:
         ConfigError: the config is wrong, or the weights do not fit it, or the data set is not one.
     """
+    if "://" not in weights and not Path(weights).is_file():
+        raise ConfigError(f"The weights {weights} do not exist.")
     args = _job_arguments(config_file, weights, dataset_name, list(overrides or []))
     trainer_class, cfg = read_job(args)
     if len(cfg.DATASETS.TEST) != 1:

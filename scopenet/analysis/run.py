@@ -117,7 +117,7 @@ def run_detector(detector: Detector, dataset_dicts: Sequence[dict]) -> Run:
         list(dataset_dicts), mapper=detector.mapper, num_workers=detector.num_workers
     )
     tables = []
-    for batch in tqdm(loader, desc=detector.name, unit="image"):
+    for batch in tqdm(loader, desc=detector.name, unit="image", mininterval=1.0):
         (output,) = model(batch)
         tables.append(detections_table(output["instances"], batch[0]["image_id"]))
         if recorder:
