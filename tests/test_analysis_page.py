@@ -138,7 +138,7 @@ def test_bad_input_ends_in_a_sentence(scopenet, retinanet, monkeypatch, tmp_path
     bad.write_bytes(b"no weights")
 
     absent = ends_with(monkeypatch, *config, "--weights", "absent.pth", *output)
-    assert absent.startswith("error: The weights absent.pth do not exist")
+    assert absent == "error: The weights absent.pth do not exist."
     damaged = ends_with(monkeypatch, *config, "--weights", str(bad), *output)
     assert damaged.startswith(f"error: {bad} is not a file of tensors and plain types")
     other = ends_with(monkeypatch, *config, "--weights", retinanet[1], *output)

@@ -2,9 +2,9 @@
 https://arxiv.org/abs/2008.08115).
 
 The authors' package ``tidecv`` had its last release in 2020 and asks for plotting libraries of its
-own, so its definitions stand here; matching and AP are COCO's. The figures are those of tidecv 1.0.1
-but for one: where a misplaced and a misclassified detection are about the same object, tidecv puts
-only the one with the higher score right, whichever of the two types is looked at.
+own, so its definitions stand here; matching and AP are COCO's. The figures are those of tidecv
+1.0.1 but for one: where a misplaced and a misclassified detection are about the same object, tidecv
+puts only the one with the higher score right, whichever of the two types is looked at.
 """
 
 from collections.abc import Sequence
