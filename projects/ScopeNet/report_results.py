@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from scopenet.experiments.plots import plot_results
+from scopenet.experiments.plots import draw_results
 from scopenet.experiments.report import in_paper_order, write_tables
 from scopenet.experiments.results import Results
 
@@ -25,7 +25,8 @@ def main() -> None:
     write_tables(results, output / f"{args.results.stem}.md")
     for dataset, chosen in results.groupby("dataset"):
         path = output / f"{args.results.stem}_{dataset}.png"
-        plot_results(chosen, in_paper_order(sorted(chosen["config"])), path, title=dataset)
+        configs = in_paper_order(sorted(chosen["config"]))
+        draw_results(chosen, configs, title=dataset).savefig(path, dpi=150)
         print(path)
 
 

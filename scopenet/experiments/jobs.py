@@ -13,7 +13,7 @@ from detectron2.modeling import build_backbone
 from omegaconf import DictConfig, OmegaConf
 
 from ..config_file import ConfigError, config_dir, leaves, load_config
-from ..engine.checks import check_config, check_weights
+from ..engine.checks import check_config, check_datasets, check_weights
 from ..engine.lazy import architecture
 from ..engine.trainer import Trainer, to_yaml
 from .presets import apply_preset, read_config, read_preset
@@ -134,6 +134,7 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
     if isinstance(config, CfgNode):
         cfg, trainer_class = config, Trainer
         apply_preset(cfg, preset)
+        check_config(cfg, training=True)
     else:
         cfg = load_config("Base-ScopeNet.yaml")
         cfg.MODEL.WEIGHTS = config.train.init_checkpoint
@@ -145,7 +146,7 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
         )
     cfg.SEED = job.seed
     scale_schedule(cfg, job.schedule)
-    check_config(cfg, training=True)
+    check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     check_weights(cfg.MODEL.WEIGHTS, needed=False)
     return trainer_class, cfg, digest(cfg, model_text)
 
