@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from scopenet import ConfigError, load_config
 from scopenet.config_file import config_dir
 from scopenet.experiments import harness
-from scopenet.experiments.harness import iterations_done, run_jobs
+from scopenet.experiments.harness import iterations_done, run_jobs, shared_trainings
 from scopenet.experiments.jobs import Job, digest, fit_model, resolve
 from scopenet.experiments.plots import draw_results
 from scopenet.experiments.presets import apply_preset, preset_names, read_config, read_preset
@@ -142,7 +142,7 @@ def test_rows_that_differ_at_inference_only_share_a_training():
 
 
 @pytest.mark.parametrize(
-    "override", ["SEED 1", "SOLVER.MAX_ITER 5", "MODEL.SCOPENET.UNCERTAINTY False"]
+    "override", ["SOLVER.BASE_LR 1.0", "SOLVER.MAX_ITER 5", "MODEL.SCOPENET.UNCERTAINTY False"]
 )
 def test_what_changes_a_training_changes_the_digest(override):
     before = digest(load_config(ONE_X, ["MODEL.WEIGHTS", ""]))
@@ -155,6 +155,16 @@ def test_weights_count_by_their_contents(tmp_path):
         path.write_text(text)
     a, b, c = (digest(load_config(ONE_X, ["MODEL.WEIGHTS", str(path)])) for path in files)
     assert a == b != c
+
+
+def test_shared_trainings(tmp_path):
+    names = {"a": "x", "b": "y", "c": "x"}
+    runs = [
+        harness.Run(Job(f"{name}.yaml", "Digits", seed), {}, tmp_path / folder / f"seed{seed}")
+        for seed in (0, 1)
+        for name, folder in names.items()
+    ]
+    assert shared_trainings(runs) == [["a", "c"]]
 
 
 # Progress and time of a run.

@@ -18,10 +18,12 @@ from ..engine.lazy import architecture
 from ..engine.trainer import Trainer, to_yaml
 from .presets import apply_preset, read_config, read_preset
 
-# Keys that do not change what is trained; MODEL.WEIGHTS counts by its contents.
+# Keys that do not change what is trained, and those that count otherwise: the weights by their
+# contents, the seed by the name of its folder.
 _NOT_TRAINED = {
     "MODEL.SCOPENET.GUIDED_SCORE",
     "MODEL.WEIGHTS",
+    "SEED",
     "MODEL.DEVICE",
     "DATASETS.TEST",
     "DATALOADER.NUM_WORKERS",
@@ -164,8 +166,8 @@ def weights_digest(weights: str) -> str:
 
 
 def digest(cfg: CfgNode, model_text: str = "") -> str:
-    """Of everything that decides what is trained: configs that differ at inference only share it,
-    and with it one training."""
+    """Of everything but the seed that decides what is trained: configs that differ at inference
+    only share it, and with it one training per seed."""
     values = [(key, value) for key, value in leaves(cfg) if is_trained(key)]
     text = f"{sorted(values)}{model_text}{weights_digest(cfg.MODEL.WEIGHTS)}"
     return hashlib.sha256(text.encode()).hexdigest()[:10]

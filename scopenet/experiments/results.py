@@ -16,7 +16,7 @@ COLUMNS = [
     "commit",
     "hardware",
     "versions",
-    "training",  # digest: rows that share it share a checkpoint
+    "training",  # digest: rows that share it share a checkpoint per seed
 ]
 
 
