@@ -13,7 +13,8 @@ from scopenet import ConfigError, load_config
 from scopenet.config_file import config_dir
 from scopenet.experiments import harness
 from scopenet.experiments.harness import iterations_done, run_jobs, shared_trainings
-from scopenet.experiments.jobs import Job, digest, fit_model, resolve
+from scopenet.experiments.jobs import Job, digest, resolve
+from scopenet.experiments.peers import fit_model
 from scopenet.experiments.plots import draw_results
 from scopenet.experiments.presets import apply_preset, preset_names, read_config, read_preset
 from scopenet.experiments.report import (

@@ -64,6 +64,13 @@ def test_crop_repeats_the_rim_outside_the_image(sampler):
     assert (crop[:, :28] == 200).all() and (crop[:, 36:] == 50).all()
 
 
+def test_image_without_background(sampler):
+    for boxes in sampler.boxes:
+        boxes[:] = [[0, 0, 2 * SHORT, 2 * SHORT]]
+    _, labels = sampler.batch(50)
+    assert (labels < len(CLASSES)).all()
+
+
 def test_same_seed_same_crops(sampler):
     twin = CropSampler(DatasetCatalog.get(TRAIN), len(CLASSES), "RGB", seed=0)
     for a, b in zip(sampler.batch(4), twin.batch(4), strict=True):

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from detectron2.config import CfgNode, instantiate
-from detectron2.data import MetadataCatalog
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import build_backbone
-from omegaconf import DictConfig, OmegaConf
+from detectron2.config import CfgNode
+from omegaconf import OmegaConf
 
 from ..config_file import ConfigError, config_dir, leaves, load_config
 from ..engine.checks import check_config, check_datasets, check_weights
 from ..engine.lazy import architecture
 from ..engine.trainer import Trainer, to_yaml
+from .peers import lazy_model_trainer
 from .presets import apply_preset, read_config, read_preset
 
 # Keys that do not change what is trained, and those that count otherwise: the weights by their
@@ -79,47 +77,6 @@ def scale_schedule(cfg: CfgNode, factor: float) -> None:
     """Train ``factor`` times as long; the warm-up stays."""
     cfg.SOLVER.MAX_ITER = round(cfg.SOLVER.MAX_ITER * factor)
     cfg.SOLVER.STEPS = tuple(round(step * factor) for step in cfg.SOLVER.STEPS)
-
-
-def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
-    """The dense detector ``model`` of a LazyConfig with the classes of ``cfg``'s training set and,
-    where ``preset`` has a backbone, with that backbone and its width in the towers.
-
-    Raises:
-        ConfigError: the model is no dense detector.
-    """
-    if "head_in_features" not in model:
-        raise ConfigError(
-            f"{architecture(model)} of a LazyConfig has no head on pyramid levels that a preset "
-            "could fit to its data; use a YAML config of it."
-        )
-    model = model.copy()
-    model.num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
-    if "RESNETS" not in preset.get("MODEL", {}):
-        return model
-    from_p5 = model.backbone.top_block.get("in_feature") == "p5"
-    cfg = cfg.clone()
-    cfg.MODEL.BACKBONE.NAME = f"build_{'p5' if from_p5 else 'retinanet'}_resnet_fpn_backbone"
-    model._set_flag("allow_objects", True)
-    model.backbone = build_backbone(cfg)
-    width = cfg.MODEL.FPN.OUT_CHANNELS
-    model.head.input_shape = [ShapeSpec(channels=width)] * len(model.head_in_features)
-    if "conv_dims" in model.head:
-        model.head.conv_dims = [width] * len(model.head.conv_dims)
-    else:
-        model.head.conv_dim = width
-    return model
-
-
-def lazy_model_trainer(model: DictConfig, preset: CfgNode) -> type[Trainer]:
-    """A trainer of ``model`` whose data, schedule and optimizer are those of its config."""
-
-    class ModelTrainer(Trainer):
-        @classmethod
-        def build_model(cls, cfg):
-            return instantiate(fit_model(model, cfg, preset)).to(cfg.MODEL.DEVICE)
-
-    return ModelTrainer
 
 
 def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:

@@ -32,6 +32,7 @@ BACKGROUND_SHARE = 0.1  # of all crops
 BATCH_SIZE = 64  # crops
 LEARNING_RATE = 0.1
 TEST_CROPS = 1000
+TRIES = 100  # to find a place for a crop of background
 
 
 class CropSampler:
@@ -57,22 +58,26 @@ class CropSampler:
     def _sample(self) -> tuple[np.ndarray, int]:
         index = self.rng.integers(len(self.images))
         if self.rng.random() < BACKGROUND_SHARE:
-            return self._background(index), self.num_classes
+            crop = self._background(index)
+            if crop is not None:
+                return crop, self.num_classes
         which = self.rng.integers(len(self.boxes[index]))
         corner, size = self.boxes[index][which].reshape(2, 2)
         center = corner + size * (0.5 + self.rng.uniform(-SHIFT, SHIFT, 2))
         side = size.max() * self.rng.uniform(*CROP_SIDES)
         return self._crop(index, center, side), self.labels[index][which]
 
-    def _background(self, index: int) -> np.ndarray:
+    def _background(self, index: int) -> np.ndarray | None:
+        """A crop beside all boxes; None if no place was found."""
         height, width = self.images[index].shape[:2]
         corners, sizes = np.split(self.boxes[index], 2, axis=1)
-        while True:
+        for _ in range(TRIES):
             side = self.rng.uniform(*BACKGROUND_SIDES) * min(height, width)
             center = self.rng.uniform(0, (width, height))
             overlap = (abs(corners + sizes / 2 - center) < (sizes + side) / 2).all(1)
             if not overlap.any():
                 return self._crop(index, center, side)
+        return None
 
     def _crop(self, index: int, center: np.ndarray, side: float) -> np.ndarray:
         # Repeats the image's rim outside of it.
