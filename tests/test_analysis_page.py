@@ -87,6 +87,15 @@ def test_page_names_both_detectors_and_shows_every_section(page_file):
         assert part in html
 
 
+def test_names_of_detectors():
+    both = "--config-file a/x.yaml --weights w --compare-config b/x.py --compare-weights v".split()
+    both += ["--output", "page.html"]
+    names = main._names(main.parser().parse_args(both))
+    assert names == ("x (1)", "x (2)")
+    given = ["--name", "ScopeNet", "--compare-name", "FCOS"]
+    assert main._names(main.parser().parse_args([*both, *given])) == ("ScopeNet", "FCOS")
+
+
 def missing_sections(page: Page) -> dict[str, str]:
     return {x.key: x.missing for x in page.sections if x.missing}
 

@@ -63,12 +63,11 @@ def build_page(study: Study) -> Page:
     )
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    """Two different names for legends, from the config files or else the weights."""
-    names = [Path(x).stem for x in (args.config_file, args.compare_config)]
-    if names[0] == names[1]:
-        names = [f"{names[0]} ({x})" for x in (args.weights, args.compare_weights)]
-    return names
+def _names(args: argparse.Namespace) -> tuple[str, str]:
+    """Two different names for legends, where none are given from the config files."""
+    name = args.name or Path(args.config_file).stem
+    other = args.compare_name or Path(args.compare_config).stem
+    return (f"{name} (1)", f"{other} (2)") if name == other else (name, other)
 
 
 def analyze(args: argparse.Namespace) -> Page:
@@ -106,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, help="its checkpoint")
     parser.add_argument("--compare-config", default="", help="config of another detector")
     parser.add_argument("--compare-weights", default="", help="its checkpoint")
+    parser.add_argument("--name", default="", help="in legends, by default that of the config")
+    parser.add_argument("--compare-name", default="", help="likewise of the other detector")
     parser.add_argument("--dataset", default="", help="by default the test set of the config")
     parser.add_argument("--output", type=Path, required=True, help="the HTML file to write")
     parser.add_argument("--max-images", type=int, help="look at the first so many images only")
