@@ -294,7 +294,13 @@ def test_table(two_configs):
     assert cells["Δ AP75"] == "+1.0 ± 2.5" and cells["AP75 settled"] == "no: 7 seeds would"
     assert base[header.index("Δ AP")] == ""
     assert doubled[0] == "table1/direct_regression, 20 iterations"
+    assert base[1] == "35.8 / 37.5" and doubled[1] == ""  # the paper did not run this
     assert doubled[header.index("AP settled")] == "needs more seeds"
+
+
+def test_figures_that_the_paper_does_not_report():
+    lines = results_table(pd.DataFrame([row("paper/table4/gn", AP=1.0)]), ["paper/table4/gn"])
+    assert lines.splitlines()[2].split("|")[2].strip() == "39.4"
 
 
 def test_figure_of_results(two_configs):

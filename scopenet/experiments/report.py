@@ -56,37 +56,44 @@ def settled(differences: pd.Series) -> str:
     return f"no: {needed} seeds would" if needed else "no: over 1000 seeds would"
 
 
-def results_table(
-    results: pd.DataFrame, configs: Sequence[str], baseline: Row | None = None
-) -> str:
-    """A Markdown table of one data set's results.
+def values_cells(results: pd.DataFrame, row: Row) -> dict[str, str]:
+    """Number of seeds and mean of every metric that the row has."""
+    values = {metric: by_seed(results, row, metric) for metric in METRICS}
+    cells = {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
+    return {"seeds": str(len(values["AP"]))} | cells
+
+
+def difference_cells(results: pd.DataFrame, row: Row, baseline: Row) -> dict[str, str]:
+    """Differences in AP and AP75 to ``baseline``; nothing for itself."""
+    cells = {}
+    for metric in ("AP", "AP75") if row != baseline else ():
+        differences = difference(results, row, baseline, metric)
+        cells[f"Δ {metric}"] = show(estimate(differences), signed=True)
+        cells[f"{metric} settled"] = settled(differences)
+    return cells
+
+
+def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
+    """A Markdown table of one data set's results, compared with its first row.
 
     Each figure is the mean over seeds with its 95 % interval; differences are taken seed by seed.
 
     Args:
         results: rows of one data set, see :data:`~scopenet.experiments.results.COLUMNS`.
         configs: which ones, in this order.
-        baseline: what the others are compared with; by default the first row.
     """
     rows = rows_of(results, configs)
-    baseline = baseline or (rows[0] if rows else None)
     figures = paper_figures().dropna(subset=["config"]).set_index("config")
-    usual = results["iterations"].mode()
+    usual = set(results["iterations"].mode())
     lines = []
     for row in rows:
         config, iterations = row
         name = config.removeprefix("paper/")
-        line = {"config": name if iterations in set(usual) else f"{name}, {iterations} iterations"}
-        if name in figures.index:
-            line["paper: AP / AP75"] = f"{figures.AP[name]} / {figures.AP75[name]}"
-        values = {metric: by_seed(results, row, metric) for metric in METRICS}
-        line |= {"seeds": len(values["AP"])}
-        line |= {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
-        if row != baseline:
-            for metric in ("AP", "AP75"):
-                d = difference(results, row, baseline, metric)
-                line[f"Δ {metric}"] = show(estimate(d), signed=True)
-                line[f"{metric} settled"] = settled(d)
+        line = {"config": name if iterations in usual else f"{name}, {iterations} iterations"}
+        if name in figures.index and iterations in usual:
+            reported = figures.loc[name, ["AP", "AP75"]].dropna()  # table 4 has AP only
+            line["paper: AP / AP75"] = " / ".join(map(str, reported))
+        line |= values_cells(results, row) | difference_cells(results, row, rows[0])
         lines.append(line)
     return pd.DataFrame(lines).fillna("").to_markdown(index=False, disable_numparse=True)
 
