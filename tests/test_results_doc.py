@@ -26,7 +26,7 @@ def test_tables_are_those_of_the_runs(tmp_path):
         assert table in shown, table.splitlines()[2]
 
 
-@pytest.mark.parametrize("dataset", ["Digits"])
+@pytest.mark.parametrize("dataset", ["Digits", "Trees"])
 def test_figures_are_shown(dataset):
     name = f"results/runs_{dataset}.png"
     assert (DOCS / name).is_file() and f"({name})" in (DOCS / "results.md").read_text()
