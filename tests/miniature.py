@@ -180,6 +180,25 @@ def mini_overrides(output_dir: Path, *more: str) -> list[str]:
     ]
 
 
+def lazy_overrides(output_dir: Path, *more: str) -> list[str]:
+    """The same of a LazyConfig, without making its network small."""
+    return [
+        f"model.num_classes={len(CLASSES)}",
+        f"dataloader.train.dataset.names={TRAIN}",
+        f"dataloader.train.mapper.augmentations.0.short_edge_length={SHORT}",
+        "dataloader.train.total_batch_size=2",
+        "dataloader.train.num_workers=0",
+        f"dataloader.test.dataset.names={VAL}",
+        f"dataloader.test.mapper.augmentations.0.short_edge_length={SHORT}",
+        "dataloader.test.num_workers=0",
+        "train.device=cpu",
+        "train.init_checkpoint=''",
+        "train.max_iter=2",
+        f"train.output_dir={output_dir}",
+        *more,
+    ]
+
+
 def job(config_file: str, *arguments: str) -> argparse.Namespace:
     """The arguments of train_net.py; ``config_file`` is below the project's configs."""
     argv = ["--config-file", find_config(config_file), *arguments]

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from miniature import CLASSES, TRAIN, VAL, job, mini_datasets, mini_overrides, one_thread
+from miniature import CLASSES, job, lazy_overrides, mini_datasets, mini_overrides, one_thread
 
 from scopenet.config_file import config_dir
 from scopenet.engine.main import main
@@ -35,23 +35,6 @@ def yaml_overrides(path, output_dir) -> list[str]:
     return mini_overrides(output_dir, *more)
 
 
-def lazy_overrides(path, output_dir) -> list[str]:
-    return [
-        f"model.num_classes={len(CLASSES)}",
-        f"dataloader.train.dataset.names={TRAIN}",
-        "dataloader.train.mapper.augmentations.0.short_edge_length=64",
-        "dataloader.train.total_batch_size=2",
-        "dataloader.train.num_workers=0",
-        f"dataloader.test.dataset.names={VAL}",
-        "dataloader.test.mapper.augmentations.0.short_edge_length=64",
-        "dataloader.test.num_workers=0",
-        "train.device=cpu",
-        "train.init_checkpoint=''",
-        "train.max_iter=2",
-        f"train.output_dir={output_dir}",
-    ]
-
-
 def without_checkpoints(monkeypatch) -> None:
     """They are large, and tested elsewhere."""
     monkeypatch.setattr("scopenet.engine.checkpoint.SafeCheckpointer.save", lambda *_, **__: None)
@@ -62,12 +45,13 @@ def without_checkpoints(monkeypatch) -> None:
 def test_config_trains_and_evaluates(path, tmp_path, monkeypatch):
     without_checkpoints(monkeypatch)
     losses = []
-    overrides = lazy_overrides if path.suffix == ".py" else yaml_overrides
+    is_lazy = path.suffix == ".py"
+    overrides = lazy_overrides(tmp_path) if is_lazy else yaml_overrides(path, tmp_path)
 
     def record(loss_dict, *_, **__):
         losses.append(sum(loss.item() for loss in loss_dict.values()))
 
     monkeypatch.setattr("detectron2.engine.SimpleTrainer.write_metrics", staticmethod(record))
-    results = main(job(str(path), *overrides(path, tmp_path)))
+    results = main(job(str(path), *overrides))
     assert len(losses) == 2 and all(math.isfinite(x) and x > 0 for x in losses)
     assert "AP75" in results["bbox"]

@@ -116,6 +116,14 @@ def test_unknown_names():
         read_config("nothing.yaml")
 
 
+def test_missing_weights_of_a_preset(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where there is no output/pretrained
+    for check in ("check_datasets", "check_config"):  # the data are not here
+        monkeypatch.setattr(f"scopenet.experiments.jobs.{check}", lambda *_, **__: None)
+    with pytest.raises(ConfigError, match="do not exist; make them by: .* --preset Digits"):
+        resolve(Job(ONE_X, "Digits", 0))
+
+
 def test_preset_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("SOLVER:\n  MAX_ITER: 7\n")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor, SimpleTrainer
+from detectron2.modeling import build_model
 from detectron2.utils.visualizer import Visualizer
 from miniature import (
     CLASSES,
@@ -25,6 +26,7 @@ from miniature import (
     TRAIN,
     VAL,
     job,
+    lazy_overrides,
     mini_datasets,
     mini_overrides,
     one_thread,
@@ -35,6 +37,7 @@ from miniature import (
 import scopenet
 from scopenet import ConfigError, ScopeHead, load_config
 from scopenet.engine import launch, trainer
+from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.launch import available_cores, check_num_workers
 from scopenet.engine.main import main, run
 
@@ -261,32 +264,12 @@ model.test_score_thresh = 0.0
 """
 
 
-def lazy_overrides(output_dir: Path, *more: str) -> list[str]:
-    return [
-        "model.head.norm=GN",
-        f"model.num_classes={len(CLASSES)}",
-        f"dataloader.train.dataset.names={TRAIN}",
-        "dataloader.train.mapper.augmentations.0.short_edge_length=64",
-        "dataloader.train.total_batch_size=2",
-        "dataloader.train.num_workers=0",
-        f"dataloader.test.dataset.names={VAL}",
-        "dataloader.test.mapper.augmentations.0.short_edge_length=64",
-        "dataloader.test.num_workers=0",
-        "train.device=cpu",
-        "train.init_checkpoint=''",
-        "train.max_iter=2",
-        "train.seed=0",
-        f"train.output_dir={output_dir}",
-        *more,
-    ]
-
-
 def test_lazy_config_trains_resumes_and_evaluates(data, tmp_path):
     config_file = str(tmp_path / "tiny.py")
     Path(config_file).write_text(TINY_LAZY)
     first, both = tmp_path / "first", tmp_path / "both"
-    period = "train.checkpointer.period=1"
-    results, losses = run_job(config_file, *lazy_overrides(first, period))
+    more = ["model.head.norm=GN", "train.seed=0", "train.checkpointer.period=1"]
+    results, losses = run_job(config_file, *lazy_overrides(first, *more))
     assert list(losses) == [0, 1]
     assert math.isfinite(sum(losses[1].values())) and losses[1] != losses[0]
     assert "AP" in results["bbox"]
@@ -294,13 +277,13 @@ def test_lazy_config_trains_resumes_and_evaluates(data, tmp_path):
     assert checkpoint["class_names"] == ["red", "green", "blue"]
     assert "num_convs: 1" in checkpoint["config"] and "ScopeNet" in checkpoint["config"]
 
-    run_job(config_file, *lazy_overrides(both, period), stop_at=1)
-    resumed = run_job(config_file, "--resume", *lazy_overrides(both, period))
+    run_job(config_file, *lazy_overrides(both, *more), stop_at=1)
+    resumed = run_job(config_file, "--resume", *lazy_overrides(both, *more))
     assert resumed.losses == {1: losses[1]}
     assert_equal_results(resumed.results, results)
 
     final = f"train.init_checkpoint={first / 'model_final.pth'}"
-    again, _ = run_job(config_file, "--eval-only", *lazy_overrides(tmp_path / "eval", final))
+    again, _ = run_job(config_file, "--eval-only", *lazy_overrides(tmp_path / "eval", *more, final))
     assert_equal_results(again, results)
 
 
@@ -343,6 +326,31 @@ def test_bfloat16_on_the_cpu(in_float32, tmp_path, monkeypatch, head_dtypes):
         assert losses[i] == pytest.approx(in_float32[i], rel=0.05)
         assert losses[i] != in_float32[i]
     assert {x.dtype for x in weights(tmp_path).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("autocast_trainer", [True, False])
+def test_losses_of_a_peer_are_in_float32(autocast_trainer):
+    retinanet = ["MODEL.FPN.OUT_CHANNELS", "32", "MODEL.RETINANET.NUM_CLASSES", "3"]
+    model = build_model(load_config("peers/RetinaNet_R_50_FPN_1x.yaml", [*TINY, *retinanet]))
+    if autocast_trainer:
+        trainer.CPUAutocastTrainer(model, [], None)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = [torch.zeros(1, 32, 2, 2)] * 5
+        dtypes = {x.dtype for outputs in model.head(maps) for x in outputs}
+    assert dtypes == {torch.float32 if autocast_trainer else torch.bfloat16}
+
+
+def test_average_recall_is_that_of_coco():
+    class Summary:
+        stats = np.arange(12) / 100  # COCOeval.summarize: 6, 7, 8 are AR at 1, 10, 100 detections
+
+    evaluator = CocoEvaluator.__new__(CocoEvaluator)
+    evaluator._logger = logging.getLogger(__name__)
+    results = evaluator._derive_coco_results(Summary, "bbox")
+    found = [results[name] for name in ("AP", "AP75", "AR10", "AR100")]
+    assert found == pytest.approx([0, 2, 7, 8])
+    nothing = evaluator._derive_coco_results(None, "bbox")
+    assert math.isnan(nothing["AR10"]) and math.isnan(nothing["AR100"])
 
 
 def test_cpu_without_bfloat16_trains_in_float32(in_float32, tmp_path, monkeypatch, head_dtypes):

@@ -19,6 +19,8 @@ def main() -> None:
         cfg = load_config("Base-ScopeNet.yaml")
         apply_preset(cfg, read_preset(args.preset))
         cfg.MODEL.BACKBONE.FREEZE_AT = 0
+        if not cfg.MODEL.WEIGHTS or "://" in cfg.MODEL.WEIGHTS:
+            raise ConfigError(f"Preset {args.preset} names no file in MODEL.WEIGHTS to be made.")
         check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     except ConfigError as error:
         sys.exit(f"error: {error}")

@@ -106,6 +106,12 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
     cfg.SEED = job.seed
     scale_schedule(cfg, job.schedule)
     check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    weights = preset.get("MODEL", {}).get("WEIGHTS", "")
+    if weights and "://" not in weights and not Path(weights).is_file():
+        raise ConfigError(
+            f"The weights {weights} of preset {job.preset} do not exist; make them by: "
+            f"python projects/ScopeNet/pretrain_backbone.py --preset {job.preset}."
+        )
     check_weights(cfg.MODEL.WEIGHTS, needed=False)
     return trainer_class, cfg, digest(cfg, model_text)
 

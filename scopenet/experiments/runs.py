@@ -23,7 +23,7 @@ from .. import __version__
 from ..engine.checkpoint import SafeCheckpointer
 from ..engine.launch import launch
 from .jobs import Job, resolve
-from .results import METRICS, Results
+from .results import KEY, METRICS, Results
 
 FINISHED = "training.json"  # written when a training is complete
 WEIGHTS = "model_final.pth"
@@ -106,7 +106,7 @@ def evaluate(job: Job, folder: Path) -> dict:
 def row_key(job: Job, cfg: CfgNode) -> dict:
     """See :data:`~scopenet.experiments.results.KEY`; ``cfg`` is the job's."""
     values = job.name, job.dataset, job.seed, cfg.SOLVER.MAX_ITER
-    return dict(zip(("config", "dataset", "seed", "iterations"), values, strict=True))
+    return dict(zip(KEY, values, strict=True))
 
 
 def work(args: SimpleNamespace) -> None:
