@@ -10,6 +10,7 @@ For the shape letters see :mod:`scopenet.modeling.bins`; here M counts the boxes
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,9 @@ class Positives(NamedTuple):
         """L maps (B, channels, H, W) -> their values at the positives, (P, channels)."""
         counts = torch.bincount(self.level, minlength=len(maps)).tolist()
         places = [x.split(counts) for x in (self.image, self.row, self.column)]
-        return torch.cat([x[b, :, i, j] for x, b, i, j in zip(maps, *places, strict=True)])
+        # Of maps whose channels lie next to each other, so do then those of the gradient.
+        maps = [x.permute(0, 2, 3, 1) for x in maps]
+        return torch.cat([x[b, i, j] for x, b, i, j in zip(maps, *places, strict=True)])
 
     def centers(self, strides: Tensor) -> Tensor:
         """The locations' coordinates (x, y), (P, 2) float32 px."""
@@ -49,40 +52,35 @@ def border_distances(centers: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([centers - boxes[..., :2], boxes[..., 2:] - centers], dim=-1)
 
 
-def _candidate_cells(
-    box_centers: Tensor, strides: Tensor, radius: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Every cell whose centre may be nearer than ``radius`` strides to a box centre (M, 2).
+def _candidate_cells(box_centers: Tensor, strides: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Columns and rows whose centre may be nearer than ``radius`` strides to a box centre (M, 2).
 
     Returns:
-        rows and columns, each (M, L, W²) int64 and possibly outside of the map, with
-        W = ceil(2 radius); and the cells' centres (M, L, W², 2), float32 px.
+        (M, 2, L, W) columns and rows, int64 and possibly outside of the map, with
+        W = ceil(2 radius); and the x and y of their centres, float32 px.
     """
     # Float64 keeps the window exact for strides that are powers of two; the float32 comparison
     # made later can only take cells out of it.
-    window = math.ceil(2 * radius)
-    in_cells = box_centers.double()[:, None] / strides.double()[:, None] - 0.5  # (M, L, 2)
-    first = torch.floor(in_cells - radius).long() + 1
-    steps = torch.arange(window, device=strides.device)
-    columns, rows = (first[..., None] + steps).unbind(2)  # each (M, L, W)
-    columns, rows = torch.broadcast_tensors(columns[..., None, :], rows[..., :, None])
-    columns, rows = columns.flatten(2), rows.flatten(2)
-    cells = torch.stack([columns, rows], dim=-1)
-    return rows, columns, (cells.float() + 0.5) * strides[:, None, None]
+    last_before = torch.floor(box_centers.double()[..., None] / strides - (radius + 0.5))
+    steps = torch.arange(1, math.ceil(2 * radius) + 1, device=strides.device)
+    cells = last_before.long()[..., None] + steps
+    return cells, (cells.float() + 0.5) * strides[:, None]
 
 
 def _nearest_then_smallest(location: Tensor, is_cls: Tensor, box: Tensor, areas: Tensor) -> Tensor:
     """Of qualifying pairs (Q,) of location and box the one that wins each location: boxes near the
     centre first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
-    num_boxes = len(areas)
-    area_rank = torch.empty_like(areas, dtype=torch.long)
-    area_rank[areas.argsort(stable=True)] = torch.arange(num_boxes, device=areas.device)
-    key = (2 * location + ~is_cls) * num_boxes + area_rank[box]
-    order = key.argsort()
+    area_rank = areas.argsort(stable=True).argsort()
+    order = ((2 * location + ~is_cls) * len(areas) + area_rank[box]).argsort()
     location = location[order]
     is_first = torch.ones_like(location, dtype=torch.bool)
     is_first[1:] = location[1:] != location[:-1]
     return order[is_first]
+
+
+def _grid(of_axes: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, 2, L, W) of columns and rows -> (M, L, 1, W) and (M, L, W, 1), to be combined."""
+    return of_axes[:, 0, :, None, :], of_axes[:, 1, :, :, None]
 
 
 @torch.no_grad()
@@ -109,27 +107,32 @@ def assign_locations(
         ranges: (L, 2) px, the level's half-open range of the largest border distance.
         radius_cls, radius_loc: in strides, ``radius_cls <= radius_loc``.
     """
-    boxes = boxes.float()
-    heights, widths = torch.tensor(map_sizes, device=boxes.device).T[..., None]  # each (L, 1)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    box_centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    rows, columns, centers = _candidate_cells(box_centers, strides, radius_loc)
+    low, high = boxes.float().unflatten(1, (2, 2))[..., None, None].unbind(1)  # (M, 2, 1, 1)
+    middle, sides = (low + high) / 2, high - low
+    cells, centers = _candidate_cells(middle[..., 0, 0], strides, radius_loc)  # (M, 2, L, W)
 
-    distances = border_distances(centers, boxes[:, None, None])  # (M, L, W², 4)
-    largest = distances.amax(-1)
-    off_center = (centers - box_centers[:, None, None]).abs().amax(-1)
-    qualifies = (distances.amin(-1) > 0) & (off_center < radius_loc * strides[:, None])
-    qualifies &= (largest >= ranges[:, 0, None]) & (largest < ranges[:, 1, None])
-    qualifies &= (rows >= 0) & (rows < heights) & (columns >= 0) & (columns < widths)
-    qualifies &= (sides.amin(-1) >= MIN_BOX_SIDE)[:, None, None]
-    box, level, cell = qualifies.nonzero(as_tuple=True)
-    row, column = rows[box, level, cell], columns[box, level, cell]
-    is_cls = off_center[box, level, cell] < radius_cls * strides[level]
+    # Every test but that of the range holds for a location if it holds for its column and its row.
+    sizes = torch.tensor(map_sizes, device=boxes.device).T.flip(0)[..., None]  # (2, L, 1)
+    off_center = (centers - middle).abs()
+    fits = (centers > low) & (centers < high) & (sides >= MIN_BOX_SIDE)
+    fits &= off_center < radius_loc * strides[:, None]
+    fits &= (cells >= 0) & (cells < sizes)
+    largest = torch.maximum(*_grid(torch.maximum(centers - low, high - centers)))  # (M, L, W, W)
+    in_range = (largest >= ranges[:, 0, None, None]) & (largest < ranges[:, 1, None, None])
+    columns, rows = _grid(fits)
+    box, level, i, j = (in_range & columns & rows).nonzero(as_tuple=True)
+    column, row = cells[box, 0, level, j], cells[box, 1, level, i]
+    is_near = off_center < radius_cls * strides[:, None]
+    is_cls = is_near[box, 0, level, j] & is_near[box, 1, level, i]
 
     # One index for every location of the batch, ordered by (level, image, row, column).
-    areas_of_maps = (heights * widths).flatten()
-    level_start = num_images * (areas_of_maps.cumsum(0) - areas_of_maps)
+    areas = [height * width for height, width in map_sizes]
+    starts = [num_images * x for x in accumulate(areas, initial=0)]
+    facts = zip(starts, areas, map_sizes, strict=False)
+    facts = torch.tensor([(start, area, width) for start, area, (_, width) in facts])
+    start, area, width = facts.to(boxes.device)[level].unbind(1)
     image = image_of_box[box]
-    location = level_start[level] + image * areas_of_maps[level] + row * widths[level, 0] + column
-    chosen = _nearest_then_smallest(location, is_cls, box, sides.double().prod(-1))
-    return Positives(*(x[chosen] for x in (level, image, row, column, box, is_cls)))
+    location = start + image * area + row * width + column
+    chosen = _nearest_then_smallest(location, is_cls, box, sides.double().prod(1).flatten())
+    places = torch.stack([level, image, row, column, box])[:, chosen]
+    return Positives(*places, is_cls[chosen])

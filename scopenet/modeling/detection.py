@@ -13,7 +13,7 @@ import torch
 from detectron2.layers import batched_nms
 from torch import Tensor
 
-from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_bins
+from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_distances
 from .head import split_bin_logits
 
 
@@ -42,14 +42,11 @@ def decode_locations(
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
     log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
     log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
-    deltas = deltas.unflatten(1, (4, num_bins))
-    best_deltas = deltas.gather(-1, best_bins[..., None])[..., 0]
-    not_finite = ~(best_deltas.isfinite() & log_probs.isfinite())
-    anchors = log2_anchors.expand(deltas.shape[0], num_bins)
-    distances = decode_bins(anchors, deltas.clamp(*DELTA_RANGE), best_bins)
-    return distances.masked_fill(not_finite, math.nan), log_probs.exp().masked_fill(
-        not_finite, math.nan
-    )
+    best_deltas = deltas.unflatten(1, (4, num_bins)).gather(-1, best_bins[..., None])[..., 0]
+    distances = decode_distances(log2_anchors[best_bins], best_deltas.clamp(*DELTA_RANGE))
+    is_finite = (best_deltas + log_probs).isfinite()
+    values = torch.stack([distances, log_probs.exp()]).where(is_finite, math.nan)
+    return values[0], values[1]
 
 
 def detect_level(
@@ -79,28 +76,52 @@ def detect_level(
         topk_candidates: at most so many.
     """
     logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
-    # The margin is for rounding: the exact comparison is made with the scores below.
-    rows, columns = (cls_logits > logit_bound - 1e-3).any(0).nonzero().unbind(1)  # (P,)
-    cls_logits = cls_logits[:, rows, columns].T  # (P, C)
-    bin_logits, deltas = (x[:, rows, columns].T for x in (bin_logits, deltas))
+    # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
+    # lets NaN pass, which rules out single classes only.
+    is_candidate = ~(cls_logits.amax(0) <= logit_bound - 1e-3)
+    places = is_candidate.flatten().nonzero()[:, 0]  # (P,)
+    width, maps = cls_logits.shape[-1], (cls_logits, bin_logits, deltas)
+    cls_logits, bin_logits, deltas = (
+        x.flatten(1).T.index_select(0, places) for x in maps
+    )  # (P, channels)
     distances, probs = decode_locations(bin_logits, deltas, log2_anchors, uncertainty=uncertainty)
     p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
-    is_finite = cls_logits.isfinite() & p_loc.isfinite()[:, None]
 
-    places, classes = ((scores > score_thresh) & is_finite).nonzero().unbind(1)
-    order = scores[places, classes].argsort(descending=True, stable=True)[:topk_candidates]
-    places, classes = places[order], classes[order]
-    centers = (torch.stack([columns, rows], dim=1)[places] + 0.5) * stride
-    left_top, right_bottom = distances[places].split(2, dim=1)
+    found, classes = (scores > score_thresh).nonzero().unbind(1)  # pairs of location and class
+    is_finite = (cls_logits[found, classes] + p_loc[found]).isfinite()
+    found, classes = found[is_finite], classes[is_finite]
+    order = scores[found, classes].argsort(descending=True, stable=True)[:topk_candidates]
+    found, classes = found[order], classes[order]
+    rows, columns = places[found] // width, places[found] % width
+    centers = (torch.stack([columns, rows], dim=1) + 0.5) * stride
+    left_top, right_bottom = distances[found].split(2, dim=1)
     return Detections(
         boxes=torch.cat([centers - left_top, centers + right_bottom], dim=1),
-        scores=scores[places, classes],
+        scores=scores[found, classes],
         classes=classes,
-        cls_scores=p_cls[places, classes],
-        loc_scores=p_loc[places],
-        border_scores=probs[places],
+        cls_scores=p_cls[found, classes],
+        loc_scores=p_loc[found],
+        border_scores=probs[found],
     )
+
+
+def best_after_nms(
+    boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float, max_detections: int
+) -> Tensor:
+    """Indices of the best boxes that class-wise NMS leaves, best first.
+
+    What is left of a box depends on better ones only: where the first few hundred leave enough, the
+    others need no look. A graph that is traced or exported looks at all of them.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    order = scores.argsort(descending=True, stable=True)
+    best = order[: 4 * max_detections]
+    keep = best[batched_nms(boxes[best], scores[best], classes[best], nms_thresh)]
+    if len(keep) < max_detections and len(best) < len(order):
+        keep = batched_nms(boxes, scores, classes, nms_thresh)
+    return keep[:max_detections]
 
 
 def detect(
@@ -131,8 +152,8 @@ def detect(
     levels = [detect_level(*of_level, **level_options) for of_level in maps]
     found = Detections(*map(torch.cat, zip(*levels, strict=True)))
     limits = image_size.flip(0).repeat(2).to(found.boxes)  # (4,) width, height, width, height
-    found = found._replace(boxes=torch.minimum(found.boxes.clamp(min=0), limits))
-    is_nonempty = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)
-    found = Detections(*(x[is_nonempty] for x in found))
-    keep = batched_nms(found.boxes, found.scores, found.classes, nms_thresh)[:max_detections]
-    return Detections(*(x[keep] for x in found))
+    boxes = torch.minimum(found.boxes.clamp(min=0), limits)
+    is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1).nonzero()[:, 0]
+    ranked = boxes[is_nonempty], found.scores[is_nonempty], found.classes[is_nonempty]
+    keep = is_nonempty[best_after_nms(*ranked, nms_thresh, max_detections)]
+    return Detections(*(x.index_select(0, keep) for x in found._replace(boxes=boxes)))

@@ -23,7 +23,7 @@ def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequ
         layers.append(conv3x3(in_channels, channels))
         if norm:
             layers.append(get_norm(norm, channels))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
         in_channels = channels
     return nn.Sequential(*layers)
 

@@ -1,0 +1,10 @@
+#!/usr/bin/env python3
+"""Compare time and memory with Detectron2's FCOS and RetinaNet, see docs/performance.md.
+
+python projects/ScopeNet/benchmark.py --output output/benchmark
+"""
+
+from scopenet.benchmark.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,120 @@
+"""Time by laps and peak memory of calls; several of them in turns, so that all meet the same
+machine."""
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+class Laps:
+    """A clock that starts when it is made; on a GPU it reads CUDA events, not the host's time."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.names: list[str] = []
+        self.times = [self._now()]
+
+    def _now(self):
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def mark(self, name: str) -> None:
+        """The lap that ends here."""
+        self.names.append(name)
+        self.times.append(self._now())
+
+    def seconds(self) -> dict[str, float]:
+        """Of each lap, in order."""
+        if self.device.type != "cuda":
+            laps = [end - start for start, end in zip(self.times, self.times[1:], strict=False)]
+        else:
+            torch.cuda.synchronize(self.device)
+            pairs = zip(self.times, self.times[1:], strict=False)
+            laps = [start.elapsed_time(end) / 1000 for start, end in pairs]
+        return dict(zip(self.names, laps, strict=True))
+
+
+class Work(NamedTuple):
+    """Something to be measured."""
+
+    run: Callable[..., None]  # takes Laps, and marks its parts, then what `prepare` returns
+    prepare: Callable[[], tuple] = tuple  # makes arguments that `run` spoils; not measured
+
+
+def time_once(work: Work, device: torch.device) -> dict[str, float]:
+    """Seconds of each lap of one call."""
+    arguments = work.prepare()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    laps = Laps(device)
+    work.run(laps, *arguments)
+    return laps.seconds()
+
+
+def time_repeatedly(work: Work, device: torch.device, number: int) -> dict[str, float]:
+    """Median seconds of each lap of ``number`` calls in a row."""
+    calls = [time_once(work, device) for _ in range(number)]
+    return {name: median(call[name] for call in calls) for name in calls[0]}
+
+
+def time_in_turns(
+    works: dict[str, Work], device: torch.device, *, repeats: int
+) -> dict[str, list[dict[str, float]]]:
+    """Seconds by lap of each work, ``repeats`` times each.
+
+    In every round each has its turn, in an order that turns too. Short works are called several
+    times in a row, for a twentieth of a second, so that a turn says what they take in a loop and
+    not how well the caches were left by others.
+    """
+    numbers = {}
+    for name, work in works.items():
+        warm_up = [sum(time_once(work, device).values()) for _ in range(2)]
+        numbers[name] = min(100, max(1, round(0.05 / warm_up[-1])))
+    names, times = list(works), {name: [] for name in works}
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(repeats):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                times[name].append(time_repeatedly(works[name], device, numbers[name]))
+            gc.collect()
+    finally:
+        gc.enable()
+    return times
+
+
+def peak_memory(work: Work, device: torch.device) -> int:
+    """Bytes that one call holds at most at a time beyond what was held before it."""
+    arguments = work.prepare()
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work.run(Laps(device), *arguments)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work.run(Laps(device), *arguments)
+    held = peak = 0
+    events = profiler.profiler.kineto_results.events()
+    changes = [(x.start_ns(), x.nbytes()) for x in events if x.name() == "[memory]"]
+    for _, change in sorted(changes, key=lambda x: x[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory, or of the GPU's."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,127 @@
+"""The tables of docs/performance.md from a file of benchmark.py."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from .results import Results
+
+# Largest ratio of ScopeNet's time to FCOS's that counts as fast, by suite and boxes per image.
+TARGETS = {
+    "labels": {7: 1 / 8, 50: 1 / 40, 200: 1 / 150, 1000: 1 / 400},
+    "losses": {7: 0.5, 50: 0.25, 200: 0.1, 1000: 0.03},
+    "detections": {0: 0.5},
+    "inference": {0: 0.95},
+}
+CASE = ["batch", "height", "width", "boxes"]
+
+
+def _milliseconds(row: pd.Series) -> str:
+    """The median with half the spread from the fastest to the slowest."""
+    scale = 1000
+    middle, half = row["median"] * scale, (row["max"] - row["min"]) / 2 * scale
+    digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
+    return f"{middle:.{digits}f} ± {half:.{digits}f}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 2**20:.3g}" if size < 100 * 2**20 else f"{size / 2**20:.0f}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"1/{1 / value:.0f}"
+
+
+def _name(case: tuple) -> str:
+    batch, height, width, _ = case
+    return f"{batch} × {height}×{width}"
+
+
+def _detectors(table: pd.DataFrame) -> list[str]:
+    """The detectors of a table, without their bounds."""
+    return [name for name in table["detector"].unique() if ": " not in name]
+
+
+def _without_boxes(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the number of boxes where it is 0 throughout."""
+    has_boxes = table.empty or table["boxes per image"].any()
+    return table if has_boxes else table.drop(columns="boxes per image")
+
+
+def compared(table: pd.DataFrame, suite: str) -> pd.DataFrame:
+    """Times, ratios of the first detector to the others, and peak memory; a row per batch."""
+    rows = []
+    for case, found in table[table["suite"] == suite].groupby(CASE, sort=False):
+        first, *others = names = _detectors(found)
+        of = found.set_index("detector")
+        row = {"batch": _name(case), "boxes per image": case[-1]}
+        row |= {f"{name}, ms": _milliseconds(of.loc[name]) for name in names}
+        for name in others:
+            row[f"ratio to {name}"] = _ratio(of.loc[first, "median"] / of.loc[name, "median"])
+            if name == "FCOS" and case[-1] in TARGETS.get(suite, {}):
+                row["target"] = f"≤ {_ratio(TARGETS[suite][case[-1]])}"
+        row |= {f"{name}, MiB": _megabytes(of.loc[name, "peak_bytes"]) for name in names}
+        rows.append(row)
+    return _without_boxes(pd.DataFrame(rows).fillna("–"))
+
+
+def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
+    """Milliseconds of every lap of a suite, a row per batch and detector."""
+    rows = []
+    for _, x in table[(table["suite"] == suite) & ~table["detector"].str.contains(":")].iterrows():
+        laps = {f"{name}, ms": f"{1000 * value:.1f}" for name, value in x["laps"].items()}
+        case = {"batch": _name(tuple(x[CASE])), "boxes per image": x["boxes"]}
+        rows.append(case | {"detector": x["detector"]} | laps)
+    return _without_boxes(pd.DataFrame(rows))
+
+
+def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
+    """What share of a step is above each of its bounds, a row per batch and detector."""
+    rows = []
+    for case, found in table[table["suite"] == suite].groupby(CASE, sort=False):
+        of = found.set_index("detector")["median"]
+        for name in _detectors(found):
+            bounds = [x for x in of.index if x.startswith(f"{name}: ")]
+            if not bounds:
+                continue
+            row = {"batch": _name(case), "boxes per image": case[-1], "detector": name}
+            row["step, ms"] = f"{1000 * of[name]:.0f}"
+            for bound in bounds:
+                what = bound.split(": ")[1]
+                row[f"{what} alone, ms"] = f"{1000 * of[bound]:.0f}"
+                row[f"above {what}"] = f"{1 - of[bound] / of[name]:.1%}"
+            rows.append(row)
+    return _without_boxes(pd.DataFrame(rows).fillna("–"))
+
+
+def networks(results: Results) -> pd.DataFrame:
+    """Parameters and multiply-adds of the detectors."""
+    return pd.DataFrame(
+        {
+            "detector": x["detector"],
+            "parameters, million": f"{x['parameters'] / 1e6:.1f}",
+            "multiply-adds at 800×1344, billion": f"{x['multiply_adds'] / 1e9:.0f}",
+        }
+        for x in results.detectors
+    )
+
+
+def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Titles and tables of all that was measured."""
+    table = results.table()
+    yield "Networks", networks(results)
+    for suite in ("labels", "losses", "detections", "inference", "training"):
+        yield suite.capitalize(), compared(table, suite)
+    for suite in ("inference", "training"):
+        yield f"{suite.capitalize()}, part by part", by_lap(table, suite)
+        yield f"{suite.capitalize()}, above its bounds", above_bounds(table, suite)
+
+
+def markdown(results: Results) -> str:
+    about = "\n".join(f"- {key}: {value}" for key, value in results.about.items())
+    parts = [
+        f"## {title}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n"
+        for title, table in tables(results)
+        if not table.empty
+    ]
+    return f"{about}\n\n" + "\n".join(parts)

@@ -1,0 +1,123 @@
+"""The comparisons: what is measured of which detectors, on which batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from . import works
+from .contestants import Contestant
+from .measure import Work, peak_memory, physical_memory, time_in_turns
+from .workload import Case, random_inputs
+
+LARGE, SMALL = (800, 1344), (320, 320)  # px
+BOXES = (7, 50, 200, 1000)
+BOXES_OF_CURVE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+# Height and width in px, 0.1 to 4 megapixels.
+SIZES_OF_CURVE = ((288, 384), (416, 544), (608, 800), (864, 1152), (1216, 1632), (1728, 2304))
+
+
+@dataclass
+class Record:
+    """What was measured of one detector on one batch."""
+
+    suite: str
+    detector: str
+    case: Case
+    seconds: list[dict[str, float]]  # by lap, one for each repeat
+    peak_bytes: int
+
+
+@dataclass
+class Settings:
+    device: torch.device
+    precision: torch.dtype = torch.float32
+    repeats: int = 5
+    candidates: float = 0.001  # share of (location or anchor, class) pairs above the threshold
+    nms_thresh: float = 0.6
+    memory_limit: float = field(default_factory=lambda: 0.6 * physical_memory())  # bytes
+
+
+@dataclass
+class Suite:
+    """A comparison, runnable case by case."""
+
+    name: str
+    make: Callable[[Contestant, list[dict]], Work]
+    cases: Sequence[Case]
+    uses_candidates: bool = False
+    bounds: dict[str, Callable[[Contestant, list[dict]], Work]] = field(default_factory=dict)
+
+    def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
+        """Time the detectors in turns, then the peak memory of each.
+
+        A detector whose memory, if it grows with the boxes as it did, would exceed
+        ``memory_limit`` takes no further part.
+        """
+        peaks: dict[str, tuple[int, int]] = {}  # detector -> boxes, bytes
+        for case in self.cases:
+            taking_part = [x for x in contestants if self._fits(peaks.get(x.name), case, settings)]
+            todo = self._works(taking_part, case, settings)
+            times = time_in_turns(todo, settings.device, repeats=settings.repeats)
+            for name, work in todo.items():
+                peak = peak_memory(work, settings.device)
+                peaks[name] = case.boxes, peak
+                yield Record(self.name, name, case, times[name], peak)
+
+    @staticmethod
+    def _fits(before: tuple[int, int] | None, case: Case, settings: Settings) -> bool:
+        if before is None:
+            return True
+        boxes, peak = before
+        return peak * max(1.0, case.boxes / max(1, boxes)) < settings.memory_limit
+
+    def _works(self, contestants, case: Case, settings: Settings) -> dict[str, Work]:
+        found = {}
+        for x in contestants:
+            inputs = random_inputs(case, x.model.num_classes, settings.device.type)
+            if self.uses_candidates:
+                x.set_candidates(inputs, settings.candidates, settings.nms_thresh)
+            found[x.name] = work = self.make(x, inputs)
+            for bound, make in self.bounds.items():
+                found[f"{x.name}: {bound}"] = make(x, inputs, work)
+        return found
+
+
+def batches(boxes: Sequence[int]) -> list[Case]:
+    """The three batches of the whole steps, with each number of boxes."""
+    sizes = ((1, *LARGE), (2, *LARGE), (8, *SMALL))
+    return [Case(*size, count) for size in sizes for count in boxes]
+
+
+def all_suites(settings: Settings, boxes: Sequence[int] = BOXES) -> dict[str, Suite]:
+    """The suites by name; ``boxes`` are the numbers of boxes per image in tables."""
+    precision = settings.precision
+
+    def network(contestant, inputs, _):
+        return works.network(contestant, inputs, precision)
+
+    def convolutions(contestant, inputs, work):
+        return works.convolutions(work, settings.device)
+
+    labelled = [Case(2, *LARGE, count) for count in boxes]
+    inference = partial(works.inference, precision=precision)
+    training = partial(works.training_step, precision=precision)
+    areas = [Case(1, *size, BOXES[0]) for size in SIZES_OF_CURVE]
+    suites = [
+        Suite("labels", works.labels, labelled),
+        Suite("losses", works.losses, labelled),
+        Suite("detections", works.detections, [Case(2, *LARGE, 0)], uses_candidates=True),
+        Suite(
+            "inference",
+            inference,
+            batches([0]),
+            uses_candidates=True,
+            bounds={"network": network, "convolutions": convolutions},
+        ),
+        Suite("training", training, batches(boxes), bounds={"convolutions": convolutions}),
+        Suite("boxes", works.losses, [Case(1, *LARGE, count) for count in BOXES_OF_CURVE]),
+        Suite("inference by area", inference, areas, uses_candidates=True),
+        Suite("training by area", training, areas),
+    ]
+    return {suite.name: suite for suite in suites}
