@@ -349,6 +349,62 @@ def test_model_passes_its_radii_and_ranges():
     assert as_dict(model.label_locations(predictions, instances)) == expected
 
 
+# --- equality with all pairs of boxes and locations, for very many boxes ------------------------
+
+
+def dense_assignment(boxes, sizes, radius_cls=1.5, radius_loc=2.0):
+    """(level, row, column) -> (box, is_cls), from all pairs of the boxes (M, 4) and the locations
+    of ``sizes``, by the sentences of section 3.2."""
+    labels = {}
+    for level, (height, width) in enumerate(sizes):
+        stride = np.float32(STRIDES[level])
+        low, high = level_ranges((64, 128, 256, 512))[level]
+        for row, column in np.ndindex(height, width):
+            x, y = (column + np.float32(0.5)) * stride, (row + np.float32(0.5)) * stride
+            x0, y0, x1, y1 = boxes.T
+            sides = np.stack([x - x0, y - y0, x1 - x, y1 - y])
+            off = np.maximum(abs(x - (x0 + x1) / 2), abs(y - (y0 + y1) / 2))
+            fits = (sides.min(0) > 0) & (off < radius_loc * stride)
+            fits &= (sides.max(0) >= low) & (sides.max(0) < high)
+            areas = (x1 - x0).astype(np.float64) * (y1 - y0).astype(np.float64)
+            for is_cls in (True, False):
+                rank = np.where(fits & ((off < radius_cls * stride) == is_cls), areas, np.inf)
+                if rank.min() < np.inf:
+                    labels[level, row, column] = int(rank.argmin()), is_cls  # the first of equals
+                    break
+    return labels
+
+
+def boxes_at_random(generator):
+    return random_boxes(100_000, 128, 160, seed=16)
+
+
+def boxes_on_cell_borders(generator):
+    corners = 8 * torch.randint(-2, 18, (100_000, 2), generator=generator)
+    return torch.cat(
+        [corners, corners + 8 * torch.randint(1, 40, (100_000, 2), generator=generator)], dim=1
+    ).float()
+
+
+def boxes_of_equal_area(generator):
+    centers = torch.randint(0, 320, (100_000, 2), generator=generator) / 2
+    width = 2.0 ** torch.randint(2, 9, (100_000,), generator=generator)
+    sides = torch.stack([width, 4096 / width], dim=1)
+    return torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
+
+
+@pytest.mark.parametrize("make", [boxes_at_random, boxes_on_cell_borders, boxes_of_equal_area])
+def test_equals_all_pairs_for_100000_boxes(make):
+    boxes, sizes = (
+        make(torch.Generator().manual_seed(17)),
+        [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2)],
+    )
+    labels = as_dict(assign([boxes], STRIDES, (64, 128, 256, 512), sizes))
+    expected = dense_assignment(boxes.numpy(), sizes)
+    assert {(level, i, j): label for (level, _, i, j), label in labels.items()} == expected
+    assert len(expected) > 100
+
+
 # --- size ---------------------------------------------------------------------------------------
 
 

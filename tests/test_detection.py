@@ -12,10 +12,11 @@ from builders import (
     random_predictions,
     reference_settings,
 )
+from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, ImageList, Instances
 
 from scopenet.modeling.bins import decode_distances
-from scopenet.modeling.detection import detect, detect_level
+from scopenet.modeling.detection import best_after_nms, detect, detect_level
 from scopenet.modeling.postprocess import rescale_detections
 
 FIELDS = {"pred_boxes", "scores", "pred_classes", "cls_scores", "loc_scores", "border_scores"}
@@ -343,6 +344,34 @@ def test_suppression_is_per_class_and_over_all_levels():
     )
     assert found.classes.tolist() == [0, 1]
     torch.testing.assert_close(found.boxes, torch.tensor([[4.0, 4, 20, 20], [8, 8, 16, 16]]))
+
+
+@pytest.mark.parametrize(
+    "spread",
+    # Boxes that hardly overlap: the best 40 leave 10. Nearly equal boxes: all 500 are needed.
+    [3000.0, 0.5],
+)
+def test_best_after_nms_are_those_of_all_boxes(spread):
+    generator = torch.Generator().manual_seed(9)
+    corners = spread * torch.rand(500, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 20], dim=1)
+    boxes[470:] += 5000 + 100 * torch.arange(30)[:, None]
+    scores = 0.01 + torch.rand(500, generator=generator)
+    scores[100:110] = scores[100]  # ties
+    scores[470:] = torch.linspace(0.01, 0, 30)  # the worst, and far from the others
+    classes = torch.randint(3, (500,), generator=generator)
+    expected = batched_nms(boxes, scores, classes, 0.5)[:10]
+    found = best_after_nms(boxes, scores, classes, 0.5, max_detections=10)
+    assert len(found) == 10 and torch.equal(found, expected)
+    assert (scores[found[-1]] < 0.01) == (spread < 1)
+
+
+@pytest.mark.parametrize("count, expected", [(0, []), (1, [0]), (60, [59, 58])])
+def test_best_after_nms_of_few_boxes(count, expected):
+    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(count, 1)
+    scores, classes = torch.linspace(0.1, 0.9, count), torch.arange(count) % 2
+    found = best_after_nms(boxes, scores, classes, 0.5, max_detections=10)
+    assert found.tolist() == expected
 
 
 # --- batches and rescaling ----------------------------------------------------------------------

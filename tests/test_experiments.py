@@ -31,7 +31,7 @@ from scopenet.experiments.statistics import estimate, seeds_to_settle
 FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
 RETINANET = "peers/RetinaNet_R_50_FPN_1x.yaml"
-NUM_CLASSES = {"COCO": 80, "Digits": 10, "Trees": 1}
+NUM_CLASSES = {"COCO": 80, "Digits": 10, "Digits_float32": 10, "Trees": 1}
 
 
 def with_preset(name: str, preset: str):

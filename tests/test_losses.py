@@ -106,6 +106,35 @@ def test_focal_gradient():
     )
 
 
+@pytest.mark.parametrize("gamma", [2.0, 1.5, 0.0])
+def test_focal_gradient_of_large_maps_of_any_layout(gamma):
+    # Larger than what is computed at a time; zeros and extreme logits among them.
+    generator = torch.Generator().manual_seed(3)
+    logits = 4 * torch.randn(2, 8, 300, 70, generator=generator, dtype=torch.float64)
+    logits[:, :, 100] = 0
+    logits[0, 0, 200] = torch.linspace(-600, 600, 70)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = logits.clone(memory_format=memory_format).requires_grad_()
+        loss = focal_loss([x], x[0, 0, 0, :0], alpha=0.25, gamma=gamma)
+        loss.backward()
+        plain = logits.clone().requires_grad_()
+        expected = (
+            0.75 * (plain.sigmoid() ** gamma * torch.logaddexp(plain, plain.new_zeros(()))).sum()
+        )
+        expected.backward()
+        assert expected > 1000
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(x.grad, plain.grad, rtol=1e-9, atol=1e-12)
+        assert x.grad.is_contiguous(memory_format=memory_format)
+
+
+def test_focal_loss_in_float32_is_as_exact_as_its_summands():
+    logits = torch.linspace(-12, 12, 2400).reshape(1, 1, 24, 100)
+    exact = focal_loss([logits.double()], logits.double()[0, 0, 0, :0], alpha=0.25, gamma=2.0)
+    loss = focal_loss([logits], logits[0, 0, 0, :0], alpha=0.25, gamma=2.0)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
 # --- equation 4 as a whole ----------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..config_file import ConfigError
 from ..experiments.runs import commit, hardware, versions
 from .contestants import STOCK_CONFIGS, Contestant, build_contestant
+from .loading import LoadingSuite
 from .plots import draw_areas, draw_boxes
 from .report import markdown
 from .results import Results, describe
@@ -20,7 +21,7 @@ from .workload import Case, random_inputs
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    names = list(all_suites(Settings(torch.device("cpu"))))
+    names = ["loading", *all_suites(Settings(torch.device("cpu")))]
     parser.add_argument("--suites", nargs="+", choices=names, default=names, metavar="SUITE",
                         help=f"some of: {', '.join(names)}")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
@@ -74,7 +75,7 @@ def benchmark(args: argparse.Namespace) -> Results:
         "repeats": str(args.repeats),
     }
     results = Results(about, [describe(x) for x in contestants], [])
-    suites = all_suites(settings, args.boxes)
+    suites = {"loading": LoadingSuite()} | all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")
     for name in progress:
         progress.set_description(name)

@@ -110,6 +110,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     """Titles and tables of all that was measured."""
     table = results.table()
     yield "Networks", networks(results)
+    yield "Loading, one process", by_lap(table, "loading")
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
     for suite in ("inference", "training"):

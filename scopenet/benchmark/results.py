@@ -37,7 +37,7 @@ def describe(contestant: Contestant) -> dict:
     model = contestant.model.eval()
     inputs = random_inputs(Case(1, *LARGE, 0), model.num_classes, model.device.type)
     flops = FlopCountAnalysis(_Network(contestant), model.preprocess_image(inputs).tensor)
-    flops.unsupported_ops_warnings(False)
+    flops.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with torch.no_grad(), EventStorage():
         total = flops.total()
     return {

@@ -85,6 +85,19 @@ def check_weights(path: str, *, needed: bool) -> None:
         raise ConfigError(f"The weights {path} do not exist; correct MODEL.WEIGHTS.")
 
 
+def check_reference_world_size(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ConfigError: the batch cannot be shared by ``SOLVER.REFERENCE_WORLD_SIZE`` workers.
+    """
+    workers, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+    if workers and batch % workers:
+        raise ConfigError(
+            f"SOLVER.REFERENCE_WORLD_SIZE {workers} does not divide SOLVER.IMS_PER_BATCH {batch}; "
+            "give the batch that so many workers share, it is scaled to those that run."
+        )
+
+
 def check_config(cfg: CfgNode, *, training: bool) -> None:
     """All checks of a YAML config.
 
@@ -94,6 +107,8 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if training else tuple(cfg.DATASETS.TEST)
     if training and not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; name a registered data set.")
+    if training:
+        check_reference_world_size(cfg)
     node = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)
     if node == "SCOPENET":
         check_ignored_keys(cfg)

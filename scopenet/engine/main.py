@@ -1,6 +1,7 @@
 """What ``train_net.py`` does: read the config, check it, start the workers, train or evaluate."""
 
 import argparse
+import logging
 import sys
 from urllib.error import URLError
 
@@ -15,6 +16,7 @@ from .checkpoint import SafeCheckpointer
 from .checks import check_config, check_datasets, check_num_classes, check_weights
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
+from .scaling import scaling_advice
 from .trainer import Trainer
 
 
@@ -58,6 +60,8 @@ def main(args: argparse.Namespace) -> dict | None:
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
+    if advice := scaling_advice(args.config_file, args.opts):
+        logging.getLogger(__name__).warning(advice)
     trainer = trainer_class(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()

@@ -37,6 +37,8 @@ class FoldedConv2d(Conv2d):
         state = [(x.data_ptr(), x._version) for x in sources]
         if getattr(self, "_state", None) != state:
             self._state, self._folded = state, self._fold()
+            # Referred to, so that no other tensor comes to lie where they are.
+            self._sources = [x.detach() for x in sources]
         return self._folded
 
 

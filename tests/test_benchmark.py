@@ -1,0 +1,320 @@
+"""The benchmark: clocks, memory, bounds, equal conditions, tables. No time is asserted."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from scopenet.benchmark import main, measure, results, suites, works
+from scopenet.benchmark.bounds import RecordConvolutions, fold_frozen_norms
+from scopenet.benchmark.contestants import STOCK_CONFIGS, build_contestant
+from scopenet.benchmark.measure import Laps, Work, peak_memory, time_in_turns
+from scopenet.benchmark.report import above_bounds, by_lap, compared, markdown
+from scopenet.benchmark.results import Results
+from scopenet.benchmark.suites import Record, Settings, Suite
+from scopenet.benchmark.workload import Case, random_boxes, random_inputs
+from scopenet.config_file import ConfigError
+
+CPU = torch.device("cpu")
+CASE = Case(1, 128, 160, 5)
+
+
+@pytest.fixture(scope="module", params=STOCK_CONFIGS)
+def contestant(request):
+    found = build_contestant(request.param, STOCK_CONFIGS[request.param], "cpu")
+    found.imitate_training(random_inputs(CASE, 80, "cpu"))
+    return found
+
+
+# --- clocks and memory --------------------------------------------------------------------------
+
+
+def test_laps(monkeypatch):
+    times = iter([10.0, 10.5, 12.5])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(times))
+    laps = Laps(CPU)
+    laps.mark("a")
+    laps.mark("b")
+    assert laps.seconds() == {"a": 0.5, "b": 2.0}
+
+
+def test_works_take_turns_and_short_ones_are_repeated(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+
+    def work(name, *seconds):
+        durations = iter(seconds)
+
+        def run(laps):
+            calls.append(name)
+            clock[0] += next(durations)
+            laps.mark("all")
+
+        return Work(run)
+
+    found = time_in_turns(
+        {"slow": work("slow", 9, 1, 3, 4), "fast": work("fast", 9, 0.025, 0.02, 0.06, 0.08, 0.1)},
+        CPU,
+        repeats=2,
+    )
+    warm_up, turns = calls[:4], calls[4:]
+    assert warm_up == ["slow"] * 2 + ["fast"] * 2
+    assert turns == ["slow", "fast", "fast", "fast", "fast", "slow"]
+    assert found["slow"] == [{"all": pytest.approx(3)}, {"all": pytest.approx(4)}]
+    # Medians of 0.02 and 0.06, and of 0.08 and 0.1.
+    assert found["fast"] == [{"all": pytest.approx(0.04)}, {"all": pytest.approx(0.09)}]
+
+
+def test_peak_memory():
+    kept = torch.zeros(2**20)  # held before, so not counted
+
+    def run(laps, argument):
+        first = torch.zeros(2**20)  # 4 MiB
+        second = torch.zeros(2**21)
+        del first
+        third = torch.zeros(2**19)
+        laps.mark("all")
+        return second, third, argument, kept
+
+    found = peak_memory(Work(run, lambda: (torch.zeros(2**22),)), CPU)
+    assert found == 12 * 2**20
+
+
+# --- equal conditions ---------------------------------------------------------------------------
+
+
+def test_boxes_are_inside_and_as_many_as_asked_for():
+    case = Case(1, 100, 300, 500)
+    boxes = random_boxes(case, torch.Generator().manual_seed(0))
+    assert boxes.shape == (500, 4) and boxes.min() >= 0
+    assert boxes[:, [0, 2]].max() <= 300 and boxes[:, [1, 3]].max() <= 100
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert sides.min() >= 7.999 and sides[:, 0].max() > 200
+    first, second = random_inputs(Case(2, 64, 64, 3), 5, "cpu")
+    assert first["image"].dtype == torch.uint8 and first["image"].shape == (3, 64, 64)
+    assert not torch.equal(first["image"], second["image"])
+    assert first["instances"].gt_classes.max() < 5
+
+
+def test_outputs_are_spread_as_trained_ones(contestant):
+    cls_logits = contestant.predict(random_inputs(CASE, 80, "cpu"))[2][0]
+    values = torch.cat([x.flatten() for x in cls_logits])
+    assert values.mean().item() == pytest.approx(-4.6, abs=0.01)
+    assert values.std().item() == pytest.approx(1.5, abs=0.01)
+
+
+@torch.no_grad()
+def test_the_same_share_of_pairs_are_candidates(contestant):
+    inputs, model = random_inputs(CASE, 80, "cpu"), contestant.model.eval()
+    contestant.set_candidates(inputs, share=0.002, nms_thresh=1.0)
+    images, features, predictions = contestant.predict(inputs)
+    pairs = sum(x.numel() for x in predictions[0])
+    model.test_topk_candidates = model.max_detections_per_image = 10**6
+    (found,) = model.forward_inference(images, features, predictions)
+    # The model's own scores; boxes that are empty in the image may have been dropped.
+    assert 0.8 * 0.002 * pairs < len(found) <= 0.002 * pairs + 1
+    assert model.test_nms_thresh == 1.0
+
+
+def test_other_detectors_are_refused():
+    with pytest.raises(ConfigError, match="GeneralizedRCNN, not ScopeNet, FCOS or RetinaNet"):
+        build_contestant("x", "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml", "cpu")
+
+
+# --- works and bounds ---------------------------------------------------------------------------
+
+LAPS = {
+    works.labels: ["labels"],
+    works.losses: ["labels and losses", "their backward"],
+    works.detections: ["detections"],
+    works.inference: ["preprocessing", "backbone", "head", "detections"],
+    works.training_step: [
+        *("preprocessing", "backbone", "head", "labels and losses", "backward", "optimizer")
+    ],
+    works.network: ["network"],
+}
+
+
+@pytest.mark.parametrize("make", LAPS)
+def test_works_run_and_mark_their_laps(contestant, make):
+    inputs = random_inputs(CASE, 80, "cpu")
+    takes_precision = make in (works.inference, works.training_step, works.network)
+    work = make(contestant, inputs, *[torch.float32] * takes_precision)
+    before = [x.clone() for x in contestant.model.parameters()]
+    for _ in range(2):  # a call must not spoil the next one
+        laps = Laps(CPU)
+        work.run(laps, *work.prepare())
+        assert laps.names == LAPS[make]
+    after = contestant.model.parameters()
+    assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+def test_losses_work_computes_the_gradients_of_the_outputs(contestant):
+    work = works.losses(contestant, random_inputs(CASE, 80, "cpu"))
+    (predictions,) = work.prepare()
+    work.run(Laps(CPU), predictions)
+    assert all(x.grad is not None for maps in predictions for x in maps)
+
+
+def test_folding_leaves_the_network_as_it_was(contestant):
+    model = contestant.model.eval()
+    images = model.preprocess_image(random_inputs(CASE, 80, "cpu")).tensor
+    with torch.no_grad():
+        expected = model.backbone(images)["p3"]
+        found = fold_frozen_norms(model.backbone)(images)["p3"]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_all_convolutions_are_recorded_forward_and_backward():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    calls = []
+
+    class Spy(RecordConvolutions):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            calls.append(str(function))
+            return super().__torch_dispatch__(function, types, args, kwargs)
+
+    with Spy() as record:
+        network(torch.zeros(1, 3, 8, 8)).sum().backward()
+    assert sum("relu" in name for name in calls) == 1
+    functions = [str(function).split(".")[1] for function, _ in record.calls]
+    assert functions == ["convolution"] * 2 + ["convolution_backward"] * 2
+    replayed = Spy()
+    calls.clear()
+    with replayed:
+        record.replay()
+    assert calls == [str(function) for function, _ in record.calls]
+
+
+# --- suites -------------------------------------------------------------------------------------
+
+
+class Named:
+    """A contestant for works that do not look at it."""
+
+    def __init__(self, name):
+        self.name, self.model = name, type("Model", (), {"num_classes": 3})
+
+
+def test_who_would_exceed_the_memory_leaves(monkeypatch):
+    def make(contestant, inputs):
+        size = len(inputs[0]["instances"]) * (1000 if contestant.name == "dense" else 1)
+
+        def run(laps):
+            torch.zeros(size, dtype=torch.uint8)
+            laps.mark("all")
+
+        return Work(run)
+
+    suite = Suite("x", make, [Case(1, 64, 64, boxes) for boxes in (10, 20, 40)])
+    settings = Settings(CPU, repeats=1, memory_limit=30_000)
+    records = list(suite.run([Named("dense"), Named("sparse")], settings))
+    assert [(x.detector, x.case.boxes) for x in records] == [
+        ("dense", 10), ("sparse", 10), ("dense", 20), ("sparse", 20), ("sparse", 40),
+    ]  # fmt: skip
+    assert [x.peak_bytes for x in records if x.detector == "dense"] == [10_000, 20_000]
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def record(suite, detector, case, *totals, peak=2**20, laps=("all",)):
+    seconds = [{name: total / len(laps) for name in laps} for total in totals]
+    return Record(suite, detector, case, seconds, peak)
+
+
+@pytest.fixture
+def found(tmp_path):
+    case, small = Case(2, 800, 1344, 7), Case(1, 320, 320, 0)
+    found = Results({"command": "x"}, [], [])
+    for x in (
+        record("labels", "ScopeNet", case, 0.0001, 0.0002, 0.0004, peak=3 * 2**18),
+        record("labels", "FCOS", case, 0.004, 0.005, 0.006, peak=200 * 2**20),
+        record("inference", "ScopeNet", small, 1.0, 3.0, laps=("head", "detections")),
+        record("inference", "ScopeNet: network", small, 1.8, 1.8),
+        record("inference", "FCOS", small, 4.0, 4.0, laps=("head", "detections")),
+    ):
+        found.add(x)
+    found.save(tmp_path / "x" / "benchmark.json")
+    return Results.load(tmp_path / "x" / "benchmark.json")
+
+
+def test_comparison(found):
+    (row,) = compared(found.table(), "labels").to_dict("records")
+    assert row == {
+        "batch": "2 × 800×1344",
+        "boxes per image": 7,
+        "ScopeNet, ms": "0.20 ± 0.15",
+        "FCOS, ms": "5.00 ± 1.00",
+        "ratio to FCOS": "1/25",
+        "target": "≤ 0.12",
+        "ScopeNet, MiB": "0.75",
+        "FCOS, MiB": "200",
+    }
+    (row,) = compared(found.table(), "inference").to_dict("records")
+    assert (row["ratio to FCOS"], row["target"]) == ("0.50", "≤ 0.95")
+    assert "boxes per image" not in row
+
+
+def test_laps_and_bounds(found):
+    rows = by_lap(found.table(), "inference").to_dict("records")
+    assert [(x["detector"], x["head, ms"]) for x in rows] == [
+        ("ScopeNet", "1000.0"),
+        ("FCOS", "2000.0"),
+    ]
+    (row,) = above_bounds(found.table(), "inference").to_dict("records")
+    assert row["detector"] == "ScopeNet"
+    assert (row["network alone, ms"], row["above network"]) == ("1800", "10.0%")
+
+
+def test_markdown_has_what_was_run(found):
+    text = markdown(found)
+    assert "- command: x" in text and "## Labels" in text and "## Training" not in text
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_other_files_are_refused(tmp_path, text):
+    path = tmp_path / "benchmark.json"
+    with pytest.raises(ConfigError, match=r"benchmark\.json is no file of benchmark\.py"):
+        Results.load(path)
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"benchmark\.json is no file of benchmark\.py"):
+        Results.load(path)
+
+
+# --- the program --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_program_in_miniature(monkeypatch, tmp_path, capsys):
+    for module in (suites, results):
+        monkeypatch.setattr(module, "LARGE", (96, 128))
+    monkeypatch.setattr(suites, "SMALL", (64, 64))
+    monkeypatch.setattr(suites, "SIZES_OF_CURVE", ((64, 64), (64, 96)))
+    monkeypatch.setattr(suites, "BOXES_OF_CURVE", (1, 10))
+    arguments = ["--boxes", "3", "--repeats", "1", "--detectors", "ScopeNet", "FCOS"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--output", str(tmp_path)])
+    main.run()
+    table = Results.load(tmp_path / "benchmark.json").table()
+    assert set(table["suite"]) == {
+        *("loading", "labels", "losses", "detections", "inference", "training", "boxes"),
+        *("inference by area", "training by area"),
+    }
+    assert (table["median"] > 0).all() and (table["peak_bytes"] > 0).all()
+    assert isinstance(table, pd.DataFrame)
+    assert {x.name for x in tmp_path.iterdir()} == {
+        *("benchmark.json", "benchmark.md", "boxes.png", "areas.png")
+    }
+    about = json.loads((tmp_path / "benchmark.json").read_text())["about"]
+    assert about["command"].startswith("python benchmark.py --boxes 3")
+    assert "## Inference, above its bounds" in capsys.readouterr().out
+
+
+def test_a_missing_gpu_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cuda"])
+    with pytest.raises(SystemExit, match="error: There is no GPU for --device cuda"):
+        main.run()
