@@ -80,8 +80,10 @@ def time_in_turns(
     """
     numbers = {}
     for name, work in works.items():
-        warm_up = [sum(time_once(work, device).values()) for _ in range(2)]
-        numbers[name] = min(100, max(1, round(0.05 / warm_up[-1])))
+        seconds = sum(time_once(work, device).values())  # a warm-up
+        if seconds < 0.5:
+            seconds = sum(time_once(work, device).values())
+        numbers[name] = min(100, max(1, round(0.05 / seconds)))
     names, times = list(works), {name: [] for name in works}
     gc.collect()
     gc.disable()

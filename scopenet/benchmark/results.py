@@ -54,12 +54,13 @@ class Results:
     records: list[dict]
 
     def add(self, record: Record) -> None:
-        case = record.case._asdict()
-        self.records.append(asdict(record) | {"case": case})
+        laps = [{name: round(x, 7) for name, x in laps.items()} for laps in record.seconds]
+        self.records.append(asdict(record) | {"case": record.case._asdict(), "seconds": laps})
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        text = json.dumps(asdict(self))
+        path.write_text(text.replace('{"suite"', '\n{"suite"') + "\n")  # a line for each record
 
     @classmethod
     def load(cls, path: Path) -> "Results":

@@ -15,7 +15,7 @@ LARGE, SMALL = (800, 1344), (320, 320)  # px
 BOXES = (7, 50, 200, 1000)
 BOXES_OF_CURVE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 # Height and width in px, 0.1 to 4 megapixels.
-SIZES_OF_CURVE = ((288, 384), (416, 544), (608, 800), (864, 1152), (1216, 1632), (1728, 2304))
+SIZES_OF_CURVE = ((288, 384), (544, 736), (992, 1312), (1728, 2304))
 
 
 @dataclass
@@ -47,7 +47,8 @@ class Suite:
     make: Callable[[Contestant, list[dict]], Work]
     cases: Sequence[Case]
     uses_candidates: bool = False
-    bounds: dict[str, Callable[[Contestant, list[dict]], Work]] = field(default_factory=dict)
+    bounds: dict[str, Callable[[Contestant, list[dict], Work], Work]] = field(default_factory=dict)
+    bounded_cases: Sequence[Case] = ()
 
     def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
         """Time the detectors in turns, then the peak memory of each.
@@ -59,6 +60,8 @@ class Suite:
         for case in self.cases:
             taking_part = [x for x in contestants if self._fits(peaks.get(x.name), case, settings)]
             todo = self._works(taking_part, case, settings)
+            if case in self.bounded_cases:
+                todo |= self._bounds(taking_part, todo, case)
             times = time_in_turns(todo, settings.device, repeats=settings.repeats)
             for name, work in todo.items():
                 peak = peak_memory(work, settings.device)
@@ -73,21 +76,22 @@ class Suite:
         return peak * max(1.0, case.boxes / max(1, boxes)) < settings.memory_limit
 
     def _works(self, contestants, case: Case, settings: Settings) -> dict[str, Work]:
-        found = {}
+        works_of = {}
         for x in contestants:
             inputs = random_inputs(case, x.model.num_classes, settings.device.type)
             if self.uses_candidates:
                 x.set_candidates(inputs, settings.candidates, settings.nms_thresh)
-            found[x.name] = work = self.make(x, inputs)
-            for bound, make in self.bounds.items():
-                found[f"{x.name}: {bound}"] = make(x, inputs, work)
-        return found
+            works_of[x.name] = self.make(x, inputs)
+        return works_of
 
-
-def batches(boxes: Sequence[int]) -> list[Case]:
-    """The three batches of the whole steps, with each number of boxes."""
-    sizes = ((1, *LARGE), (2, *LARGE), (8, *SMALL))
-    return [Case(*size, count) for size in sizes for count in boxes]
+    def _bounds(self, contestants, works_of: dict[str, Work], case: Case) -> dict[str, Work]:
+        return {
+            f"{x.name}: {bound}": make(
+                x, random_inputs(case, x.model.num_classes, x.model.device.type), works_of[x.name]
+            )
+            for x in contestants
+            for bound, make in self.bounds.items()
+        }
 
 
 def all_suites(settings: Settings, boxes: Sequence[int] = BOXES) -> dict[str, Suite]:
@@ -103,7 +107,11 @@ def all_suites(settings: Settings, boxes: Sequence[int] = BOXES) -> dict[str, Su
     labelled = [Case(2, *LARGE, count) for count in boxes]
     inference = partial(works.inference, precision=precision)
     training = partial(works.training_step, precision=precision)
-    areas = [Case(1, *size, BOXES[0]) for size in SIZES_OF_CURVE]
+    areas = [Case(1, *size, boxes[0]) for size in SIZES_OF_CURVE]
+    batches = [Case(1, *LARGE, 0), Case(8, *SMALL, 0), Case(2, *LARGE, 0)]
+    few, many = boxes[0], boxes[1:]
+    training_batches = [case._replace(boxes=few) for case in batches]
+    training_batches += [batches[-1]._replace(boxes=count) for count in many]
     suites = [
         Suite("labels", works.labels, labelled),
         Suite("losses", works.losses, labelled),
@@ -111,11 +119,18 @@ def all_suites(settings: Settings, boxes: Sequence[int] = BOXES) -> dict[str, Su
         Suite(
             "inference",
             inference,
-            batches([0]),
+            batches,
             uses_candidates=True,
             bounds={"network": network, "convolutions": convolutions},
+            bounded_cases=batches,
         ),
-        Suite("training", training, batches(boxes), bounds={"convolutions": convolutions}),
+        Suite(
+            "training",
+            training,
+            training_batches,
+            bounds={"convolutions": convolutions},
+            bounded_cases=training_batches[:1],  # the tensors of a step are held: a lot of memory
+        ),
         Suite("boxes", works.losses, [Case(1, *LARGE, count) for count in BOXES_OF_CURVE]),
         Suite("inference by area", inference, areas, uses_candidates=True),
         Suite("training by area", training, areas),

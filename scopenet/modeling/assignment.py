@@ -10,7 +10,6 @@ For the shape letters see :mod:`scopenet.modeling.bins`; here M counts the boxes
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -112,11 +111,11 @@ def assign_locations(
     cells, centers = _candidate_cells(middle[..., 0, 0], strides, radius_loc)  # (M, 2, L, W)
 
     # Every test but that of the range holds for a location if it holds for its column and its row.
-    sizes = torch.tensor(map_sizes, device=boxes.device).T.flip(0)[..., None]  # (2, L, 1)
+    heights, widths = torch.tensor(map_sizes, device=boxes.device).T  # each (L,)
     off_center = (centers - middle).abs()
     fits = (centers > low) & (centers < high) & (sides >= MIN_BOX_SIDE)
     fits &= off_center < radius_loc * strides[:, None]
-    fits &= (cells >= 0) & (cells < sizes)
+    fits &= (cells >= 0) & (cells < torch.stack([widths, heights])[..., None])
     largest = torch.maximum(*_grid(torch.maximum(centers - low, high - centers)))  # (M, L, W, W)
     in_range = (largest >= ranges[:, 0, None, None]) & (largest < ranges[:, 1, None, None])
     columns, rows = _grid(fits)
@@ -126,13 +125,9 @@ def assign_locations(
     is_cls = is_near[box, 0, level, j] & is_near[box, 1, level, i]
 
     # One index for every location of the batch, ordered by (level, image, row, column).
-    areas = [height * width for height, width in map_sizes]
-    starts = [num_images * x for x in accumulate(areas, initial=0)]
-    facts = zip(starts, areas, map_sizes, strict=False)
-    facts = torch.tensor([(start, area, width) for start, area, (_, width) in facts])
-    start, area, width = facts.to(boxes.device)[level].unbind(1)
-    image = image_of_box[box]
-    location = start + image * area + row * width + column
+    areas = heights * widths
+    starts, image = num_images * (areas.cumsum(0) - areas), image_of_box[box]
+    location = starts[level] + image * areas[level] + row * widths[level] + column
     chosen = _nearest_then_smallest(location, is_cls, box, sides.double().prod(1).flatten())
     places = torch.stack([level, image, row, column, box])[:, chosen]
     return Positives(*places, is_cls[chosen])

@@ -1,7 +1,8 @@
 """From raw head outputs to detections (section 3.1, equation 3): one function, tensors only.
 
-Eager inference and every export run this same code; it has no data-dependent Python branch and no
-shape frozen in, so that it traces at one image size and runs at another.
+Eager inference and every export run this same code; but for the shortcut before NMS, which only
+eager inference takes, it has no data-dependent Python branch, and no shape is frozen in: it traces
+at one image size and runs at another.
 For the shape letters see :mod:`scopenet.modeling.bins`.
 """
 
@@ -81,9 +82,8 @@ def detect_level(
     is_candidate = ~(cls_logits.amax(0) <= logit_bound - 1e-3)
     places = is_candidate.flatten().nonzero()[:, 0]  # (P,)
     width, maps = cls_logits.shape[-1], (cls_logits, bin_logits, deltas)
-    cls_logits, bin_logits, deltas = (
-        x.flatten(1).T.index_select(0, places) for x in maps
-    )  # (P, channels)
+    at_places = (x.flatten(1).T.index_select(0, places) for x in maps)
+    cls_logits, bin_logits, deltas = at_places  # each (P, channels)
     distances, probs = decode_locations(bin_logits, deltas, log2_anchors, uncertainty=uncertainty)
     p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
