@@ -220,8 +220,10 @@ def test_decoding_is_that_of_the_losses():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", ["class", "bin", "delta"])
-def test_a_place_with_a_bad_output_is_dropped_alone(kind, value):
-    model = build_scopenet((8, 16), test_score_thresh=0.0, max_detections_per_image=1000)
+@pytest.mark.parametrize("guided_score", [True, False])
+def test_a_place_with_a_bad_output_is_dropped_alone(kind, value, guided_score):
+    options = {"test_score_thresh": 0.0, "max_detections_per_image": 1000}
+    model = build_scopenet((8, 16), guided_score=guided_score, **options)
     predictions = random_predictions(model, [(8, 8), (4, 4)], seed=5)
     clean = [[x.clone() for x in maps] for maps in predictions]
     bad = predictions[("class", "bin", "delta").index(kind)]
