@@ -223,9 +223,11 @@ def test_decoding_is_that_of_the_losses():
 @pytest.mark.parametrize("guided_score", [True, False])
 def test_a_place_with_a_bad_output_is_dropped_alone(kind, value, guided_score):
     options = {"test_score_thresh": 0.0, "max_detections_per_image": 1000}
+    options["test_topk_candidates"] = 40  # of 192: a bad place must not take one of them
     model = build_scopenet((8, 16), guided_score=guided_score, **options)
     predictions = random_predictions(model, [(8, 8), (4, 4)], seed=5)
     clean = [[x.clone() for x in maps] for maps in predictions]
+    predictions[0][0][0, :, 2:4, 3] = 4.0
     bad = predictions[("class", "bin", "delta").index(kind)]
     bad[0][0, :, 2:4, 3] = value
     clean[0][0][0, :, 2:4, 3] = -math.inf  # never a detection
