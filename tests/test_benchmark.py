@@ -317,3 +317,13 @@ def test_a_missing_gpu_is_one_sentence(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--device", "cuda"])
     with pytest.raises(SystemExit, match="error: There is no GPU for --device cuda"):
         main.run()
+
+
+def test_named_configs():
+    args = main.parser().parse_args(
+        ["--config", "mine=paper/table4/gn.yaml", "--detectors", "FCOS"]
+    )
+    assert args.config == [("mine", "paper/table4/gn.yaml")]
+    for text in ("gn.yaml", "=gn.yaml", "mine=", "a: b=gn.yaml"):
+        with pytest.raises(SystemExit):
+            main.parser().parse_args(["--config", text])

@@ -19,6 +19,18 @@ from .suites import BOXES, Settings, all_suites
 from .workload import Case, random_inputs
 
 
+def named_config(text: str) -> tuple[str, str]:
+    """ "NAME=CONFIG" -> NAME, CONFIG.
+
+    Raises:
+        ArgumentTypeError: it is not of that form.
+    """
+    name, _, config = text.partition("=")
+    if not (name and config) or ":" in name:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=CONFIG")
+    return name, config
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["loading", *all_suites(Settings(torch.device("cpu")))]
@@ -27,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
     parser.add_argument("--detectors", nargs="+", choices=list(STOCK_CONFIGS),
                         default=list(STOCK_CONFIGS))  # fmt: skip
-    parser.add_argument("--config", action="append", default=[], metavar="NAME=CONFIG",
-                        help="another config of ScopeNet, FCOS or RetinaNet")  # fmt: skip
+    parser.add_argument("--config", action="append", default=[], type=named_config,
+                        metavar="NAME=CONFIG", help="another config of one of the three, to be "
+                        "compared with them; its name may not hold a colon")  # fmt: skip
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement")
@@ -41,10 +54,8 @@ def contestants_of(args: argparse.Namespace) -> list[Contestant]:
     Raises:
         ConfigError: see :func:`~scopenet.benchmark.contestants.build_contestant`.
     """
-    configs = {name: STOCK_CONFIGS[name] for name in args.detectors}
-    for text in args.config:
-        name, _, config = text.partition("=")
-        configs[name] = config
+    configs = dict(args.config)
+    configs |= {name: STOCK_CONFIGS[name] for name in args.detectors}
     sample = Case(1, 320, 320, 0)
     contestants = []
     for name, config in configs.items():
