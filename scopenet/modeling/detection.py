@@ -80,8 +80,9 @@ def detect_level(
     # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
     # lets NaN pass, which rules out single classes only.
     is_candidate = ~(cls_logits.amax(0) <= logit_bound - 1e-3)
-    places = is_candidate.flatten().nonzero()[:, 0]  # (P,)
-    width, maps = cls_logits.shape[-1], (cls_logits, bin_logits, deltas)
+    rows, columns = is_candidate.nonzero().unbind(1)  # each (P,)
+    places = rows * cls_logits.shape[-1] + columns
+    maps = cls_logits, bin_logits, deltas
     at_places = (x.flatten(1).T.index_select(0, places) for x in maps)
     cls_logits, bin_logits, deltas = at_places  # each (P, channels)
     distances, probs = decode_locations(bin_logits, deltas, log2_anchors, uncertainty=uncertainty)
@@ -93,8 +94,7 @@ def detect_level(
     found, classes = found[is_finite], classes[is_finite]
     order = scores[found, classes].argsort(descending=True, stable=True)[:topk_candidates]
     found, classes = found[order], classes[order]
-    rows, columns = places[found] // width, places[found] % width
-    centers = (torch.stack([columns, rows], dim=1) + 0.5) * stride
+    centers = (torch.stack([columns[found], rows[found]], dim=1) + 0.5) * stride
     left_top, right_bottom = distances[found].split(2, dim=1)
     return Detections(
         boxes=torch.cat([centers - left_top, centers + right_bottom], dim=1),
