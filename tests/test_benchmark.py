@@ -218,7 +218,25 @@ def test_who_would_exceed_the_memory_leaves(monkeypatch):
     assert [x.peak_bytes for x in records if x.detector == "dense"] == [10_000, 20_000]
 
 
+@pytest.mark.parametrize(
+    "before, expected",
+    [
+        ([], 0),
+        ([(10, 500)], 500),
+        ([(0, 100), (10, 500)], 1700),  # 100 and 40 for each of 40
+        ([(5, 0), (0, 100), (10, 500)], 1700),
+        ([(10, 500), (20, 400)], 400),
+        ([(10, 500), (10, 900)], 900 + 400 * 30),
+    ],
+)
+def test_expected_peak(before, expected):
+    assert suites.expected_peak(before, Case(1, 64, 64, 40)) == expected
+
+
 # --- tables -------------------------------------------------------------------------------------
+
+
+INFERENCE = ("preprocessing", "backbone", "head", "detections")
 
 
 def record(suite, detector, case, *totals, peak=2**20, laps=("all",)):
@@ -233,9 +251,9 @@ def found(tmp_path):
     for x in (
         record("labels", "ScopeNet", case, 0.0001, 0.0002, 0.0004, peak=3 * 2**18),
         record("labels", "FCOS", case, 0.004, 0.005, 0.006, peak=200 * 2**20),
-        record("inference", "ScopeNet", small, 1.0, 3.0, laps=("head", "detections")),
+        record("inference", "ScopeNet", small, 1.0, 3.0, laps=INFERENCE),
         record("inference", "ScopeNet: network", small, 1.8, 1.8),
-        record("inference", "FCOS", small, 4.0, 4.0, laps=("head", "detections")),
+        record("inference", "FCOS", small, 4.0, 4.0, laps=INFERENCE),
     ):
         found.add(x)
     found.save(tmp_path / "x" / "benchmark.json")
@@ -261,12 +279,13 @@ def test_comparison(found):
 def test_laps_and_bounds(found):
     rows = by_lap(found.table(), "inference").to_dict("records")
     assert [(x["detector"], x["head, ms"]) for x in rows] == [
-        ("ScopeNet", "1000.0"),
-        ("FCOS", "2000.0"),
+        ("ScopeNet", "500.0"),
+        ("FCOS", "1000.0"),
     ]
     (row,) = above_bounds(found.table(), "inference").to_dict("records")
     assert row["detector"] == "ScopeNet"
     assert (row["network alone, ms"], row["above network"]) == ("1800", "10.0%")
+    assert row["outside backbone and head"] == "50.0%"
 
 
 def test_markdown_has_what_was_run(found):

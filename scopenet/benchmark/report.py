@@ -85,10 +85,11 @@ def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
-    """What share of a step is above each of its bounds, a row per batch and detector."""
+    """What share of a step is above each of its bounds, and of inference outside of backbone and
+    head by the step's own laps; a row per batch and detector."""
     rows = []
     for case, found in table[table["suite"] == suite].groupby(CASE, sort=False):
-        of = found.set_index("detector")["median"]
+        of, laps = (found.set_index("detector")[column] for column in ("median", "laps"))
         for name in _detectors(found):
             bounds = [x for x in of.index if x.startswith(f"{name}: ")]
             if not bounds:
@@ -99,6 +100,9 @@ def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
                 what = bound.split(": ")[1]
                 row[f"{what} alone, ms"] = f"{1000 * of[bound]:.0f}"
                 row[f"above {what}"] = f"{1 - of[bound] / of[name]:.1%}"
+            if suite == "inference":
+                outside = 1 - (laps[name]["backbone"] + laps[name]["head"]) / of[name]
+                row["outside backbone and head"] = f"{outside:.1%}"
             rows.append(row)
     return _without_boxes(pd.DataFrame(rows).fillna("–"))
 

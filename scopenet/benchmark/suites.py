@@ -1,5 +1,6 @@
 """The comparisons: what is measured of which detectors, on which batches."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,16 @@ class Settings:
     memory_limit: float = field(default_factory=lambda: 0.6 * physical_memory())  # bytes
 
 
+def expected_peak(before: Sequence[tuple[int, int]], case: Case) -> float:
+    """Bytes, extrapolated along a line from the last two measurements of (boxes, bytes)."""
+    if not before:
+        return 0.0
+    boxes, peak = before[-1]
+    other_boxes, other_peak = before[-2] if len(before) > 1 else (0, peak)
+    slope = max(0.0, (peak - other_peak) / max(1, boxes - other_boxes))
+    return peak + slope * max(0, case.boxes - boxes)
+
+
 @dataclass
 class Suite:
     """A comparison, runnable case by case."""
@@ -53,27 +64,22 @@ class Suite:
     def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
         """Time the detectors in turns, then the peak memory of each.
 
-        A detector whose memory, if it grows with the boxes as it did, would exceed
-        ``memory_limit`` takes no further part.
+        A detector whose memory, if it grew with the boxes as it did before, would exceed
+        ``memory_limit`` takes no part.
         """
-        peaks: dict[str, tuple[int, int]] = {}  # detector -> boxes, bytes
+        peaks: dict[str, list[tuple[int, int]]] = defaultdict(list)  # (boxes, bytes) of detectors
         for case in self.cases:
-            taking_part = [x for x in contestants if self._fits(peaks.get(x.name), case, settings)]
+            taking_part = [
+                x for x in contestants if expected_peak(peaks[x.name], case) < settings.memory_limit
+            ]
             todo = self._works(taking_part, case, settings)
             if case in self.bounded_cases:
                 todo |= self._bounds(taking_part, todo, case)
             times = time_in_turns(todo, settings.device, repeats=settings.repeats)
             for name, work in todo.items():
                 peak = peak_memory(work, settings.device)
-                peaks[name] = case.boxes, peak
+                peaks[name].append((case.boxes, peak))
                 yield Record(self.name, name, case, times[name], peak)
-
-    @staticmethod
-    def _fits(before: tuple[int, int] | None, case: Case, settings: Settings) -> bool:
-        if before is None:
-            return True
-        boxes, peak = before
-        return peak * max(1.0, case.boxes / max(1, boxes)) < settings.memory_limit
 
     def _works(self, contestants, case: Case, settings: Settings) -> dict[str, Work]:
         works_of = {}
