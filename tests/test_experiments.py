@@ -64,7 +64,7 @@ def test_preset_gives_all_dense_detectors_the_same_network(preset):
 
     assert shapes(scopenet) == shapes(retinanet) == shapes(fcos)
     assert scopenet.num_classes == retinanet.num_classes == fcos.num_classes == NUM_CLASSES[preset]
-    width = {"Digits": 64}.get(preset, 256)
+    width = 64 if preset.startswith("Digits") else 256
     for logits in (scopenet.head.cls_score, retinanet.head.cls_score, fcos.head.cls_score):
         assert logits.in_channels == width
     layers = [[type(m) for m in model.head.cls_subnet] for model in (scopenet, retinanet, fcos)]
@@ -110,7 +110,7 @@ def test_lazy_model_without_a_dense_head_is_refused():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="Preset Digit is .* one of COCO, Digits, Trees"):
+    with pytest.raises(ConfigError, match="Preset Digit is .* one of COCO, Digits, Digits_float32, Trees"):
         read_preset("Digit")
     with pytest.raises(ConfigError, match="nothing.yaml is neither a file.* nor in Detectron2's"):
         read_config("nothing.yaml")
