@@ -110,7 +110,9 @@ def test_lazy_model_without_a_dense_head_is_refused():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="Preset Digit is .* one of COCO, Digits, Digits_float32, Trees"):
+    with pytest.raises(
+        ConfigError, match="Preset Digit is .* one of COCO, Digits, Digits_float32, Trees"
+    ):
         read_preset("Digit")
     with pytest.raises(ConfigError, match="nothing.yaml is neither a file.* nor in Detectron2's"):
         read_config("nothing.yaml")
