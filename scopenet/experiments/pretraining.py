@@ -127,11 +127,10 @@ def pretrain(cfg: CfgNode, iterations: int, seed: int) -> float:
         the share of crops of ``cfg.DATASETS.TEST`` that it names rightly.
     """
     seed_all_rng(seed)
+    # Reading the data first fills in the class names of a json.
+    splits = [get_detection_dataset_dicts(x) for x in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)]
     num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
-    train, val = (
-        CropSampler(get_detection_dataset_dicts(names), num_classes, cfg.INPUT.FORMAT, seed)
-        for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST)
-    )
+    train, val = (CropSampler(dicts, num_classes, cfg.INPUT.FORMAT, seed) for dicts in splits)
     model = CropClassifier(cfg, num_classes + 1)
     optimizer = torch.optim.SGD(
         model.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
