@@ -86,7 +86,7 @@ def lazy(tmp_path, monkeypatch) -> tuple[Path, Path]:
     config = LazyConfig.load(str(config_file))
     config.model.num_classes, config.train.max_iter = 3, 2
     config.train.output_dir = "/home/someone/output"
-    model = instantiate(config.model)
+    model = instantiate(config.model).to(memory_format=torch.channels_last)
     torch.nn.init.normal_(model.head.cls_score.weight)
     return write_checkpoint(tmp_path / "x.pth", model, to_yaml(config)), config_file
 
@@ -164,7 +164,10 @@ def test_lazy_config(lazy, tmp_path):
     assert entry.facts["architecture"] == "ScopeNet" and entry.facts["learning rate"] == "0.02"
     card = (tmp_path / "zoo" / entry.folder / "README.md").read_text()
     assert "- model.num_classes: 3\n" in card and "/home" not in card
-    assert model_zoo.get("small.py", zoo=tmp_path).num_classes == 80
+    assert model_zoo.get("small.py").num_classes == 80
+    config_file.rename(tmp_path / "elsewhere.py")  # nobody could tell what it may call
+    with pytest.raises(ConfigError, match="elsewhere.py is none of the configs"):
+        publish(checkpoint, str(tmp_path / "elsewhere.py"), tmp_path / "zoo")
 
 
 PLAIN_DETECTRON2 = """

@@ -82,9 +82,8 @@ def test_weights_that_do_not_fit(zoo):
     ['OUTPUT_DIR: !!python/object/apply:os.system ["touch {}"]',
      "OUTPUT_DIR: !!python/object/new:os.system [touch {}]",
      "OUTPUT_DIR: !!python/name:os.system",
-     "? !!python/object/apply:os.system ['touch {}']\n: 0",
-     "_BASE_: {}"],
-    ids=range(5),
+     "? !!python/object/apply:os.system ['touch {}']\n: 0"],
+    ids=range(4),
 )  # fmt: skip
 @pytest.mark.parametrize("name", [CONFIG, LAZY])
 def test_yaml_that_runs_code(zoo, marker, line, name):
@@ -92,6 +91,19 @@ def test_yaml_that_runs_code(zoo, marker, line, name):
     content = f"{path.read_text()}\n{line.format(marker)}\n"
     replace(zoo, "config.yaml", content.encode(), name)
     assert str(path) in refusal(model_zoo.get_config, name, trained=True, zoo=zoo)
+
+
+def test_yaml_that_reads_other_files(zoo, tmp_path):
+    (tmp_path / "base.yaml").write_text("VERSION: 2")
+    content = yaml.safe_dump(config_of(zoo) | {"_BASE_": str(tmp_path / "base.yaml")})
+    path = replace(zoo, "config.yaml", content.encode())
+    message = refusal(model_zoo.get_config, CONFIG, trained=True, zoo=zoo)
+    assert message == f"The published config {path} refers to another file."
+
+
+def test_yaml_config_under_the_name_of_a_lazy_config(zoo):
+    replace(zoo, "config.yaml", yaml.safe_dump(config_of(zoo)).encode(), LAZY)
+    assert "is of another kind" in refusal(model_zoo.get_config, LAZY, trained=True, zoo=zoo)
 
 
 def lazy_config(**model) -> dict:

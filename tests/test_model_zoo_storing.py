@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def test_a_damaged_model_is_mended(tmp_path):
     (tmp_path / "a/0000000000/w.pkl").write_bytes(b"damaged")
     store(tmp_path, *make_model("a.yaml"))
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "b.yaml"])
+@pytest.mark.parametrize("leftover", [".unfinished", ".unfinished/of_another_model.pkl"])
+def test_leftovers_of_a_killed_publisher(tmp_path, name, leftover):
+    store(tmp_path, *make_model("a.yaml"))
+    (tmp_path / leftover).parent.mkdir(exist_ok=True)
+    (tmp_path / leftover).write_text("half")
+    _, entry, files = make_model(name)
+    store(tmp_path, "a.yaml", replace(entry, facts={"iterations": "6"}), files)
+    assert not [x for x in tree(tmp_path) if "unfinished" in x or "another" in x]
+    assert index_of(tmp_path)["a.yaml"].facts == {"iterations": "6"}
 
 
 def test_full_disk(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Detectron2's model zoo interface, for this project's configs and models."""
 
 import os
-from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, instantiate
@@ -12,6 +11,7 @@ from torch import nn
 from ..config_file import ConfigError, config_dir, load_config
 from ..engine.checkpoint import SafeCheckpointer, StrictCheckpointer
 from ..engine.checks import check_weights
+from .index import Entry
 from .published_config import read_published
 from .root import Zoo
 
@@ -64,7 +64,8 @@ def get_config(
         ConfigError: there is no such config or model, or its files are not what they should be.
     """
     if trained:
-        return _trained(config_path, Zoo(zoo))[0]
+        zoo = Zoo(zoo)
+        return _trained_config(config_path, zoo, zoo.entry(config_path))
     path = get_config_file(config_path)
     return LazyConfig.load(path) if path.endswith(".py") else load_config(path)
 
@@ -83,8 +84,10 @@ def get(
         ConfigError: see :func:`get_config`; or the weights do not fit.
     """
     if trained:
-        config, weights = _trained(config_path, Zoo(zoo))
-        return load_model(config, str(weights), device)
+        zoo = Zoo(zoo)
+        entry = zoo.entry(config_path)
+        config = _trained_config(config_path, zoo, entry)
+        return load_model(config, str(zoo.fetch(entry, f"{entry.weights}.safetensors")), device)
     config = get_config(config_path)
     is_yacs = isinstance(config, CfgNode)
     weights = config.MODEL.WEIGHTS if is_yacs else config.train.init_checkpoint
@@ -94,9 +97,7 @@ def get(
     return model
 
 
-def _trained(config_path: str, zoo: Zoo) -> tuple[CfgNode | DictConfig, Path]:
-    """The published config, and the weights as a file on this machine."""
-    entry = zoo.entry(config_path)
+def _trained_config(config_path: str, zoo: Zoo, entry: Entry) -> CfgNode | DictConfig:
     source = get_config_file(config_path) if config_path.endswith(".py") else config_path
     config = read_published(zoo.fetch(entry, "config.yaml"), source)
     address = zoo.location(f"{entry.folder}/{entry.weights}.pkl")
@@ -104,7 +105,7 @@ def _trained(config_path: str, zoo: Zoo) -> tuple[CfgNode | DictConfig, Path]:
         config.MODEL.WEIGHTS = address
     else:
         config.train.init_checkpoint = address
-    return config, zoo.fetch(entry, f"{entry.weights}.safetensors")
+    return config
 
 
 def build(config: CfgNode | DictConfig, device: str | None = None) -> nn.Module:
