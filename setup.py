@@ -35,11 +35,13 @@ INSTALL_REQUIRES = [
     "tqdm>=4.65",
     "tensorboard>=2.13",
     "packaging>=24.0",
+    "safetensors>=0.4.3",
+    "filelock>=3.12",
     # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
     "setuptools>=65.5,<81",
 ]
 # Of run_experiments.py and report_results.py.
-EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11", "filelock>=3.12"]
+EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.

@@ -78,10 +78,10 @@ def _explain(error: Exception, cfg: CfgNode, config_file: str) -> ConfigError:
     return ConfigError(f"In {where}: {' '.join(message.split()).rstrip('.')}.")
 
 
-def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every leaf of ``cfg``."""
+def leaves(cfg: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every leaf of ``cfg``, a ``CfgNode`` or any other dict of dicts."""
     for name, value in cfg.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -1,5 +1,7 @@
 """What many tests need: small models, raw outputs that are no near-ties, and ground truth."""
 
+from pathlib import Path
+
 import reference
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -88,6 +90,25 @@ def small_config(*overrides) -> CfgNode:
     cfg.MODEL.SCOPENET.NUM_CONVS = 1
     cfg.merge_from_list(list(overrides))
     return cfg
+
+
+def write_checkpoint(path: Path, model: nn.Module, config: str, **more) -> Path:
+    """As the trainer writes it, with an optimizer that is larger than the model.
+
+    Args:
+        config: as YAML.
+        more: entries in place of those below.
+    """
+    content = {
+        "model": model.state_dict(),
+        "trainer": {"optimizer": torch.rand(2 * sum(x.numel() for x in model.parameters()))},
+        "iteration": 1,
+        "config": config,
+        "class_names": ["red", "green", "blue"],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content | more, path)
+    return path
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Checkpoints: what they hold, and that reading one executes nothing."""
 
 import builtins
+import json
 import os
 import pickle
 import random
@@ -15,11 +16,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from miniature import mini_datasets, mini_overrides, one_thread
+from safetensors.torch import save_file
 from torch import nn
 
-from scopenet import load_config
+from scopenet import ConfigError, load_config
 from scopenet.engine.checkpoint import (
     SafeCheckpointer,
+    StrictCheckpointer,
     load_pickled_arrays,
     restore_rng_states,
     rng_states,
@@ -176,11 +179,12 @@ class Hostile:
 
 
 def refusal(path: Path) -> str:
-    """The message with which the file is refused, checked to be one line that names it."""
-    with pytest.raises(ValueError) as caught:
+    """The message with which the file is refused, checked to be one sentence that names it."""
+    with pytest.raises(ConfigError) as caught:
         SafeCheckpointer(Tiny()).load(str(path))
     message = str(caught.value)
     assert str(path) in message and len(message.splitlines()) == 1
+    assert message[-1] == "." and message[-2] != "."
     return message
 
 
@@ -223,11 +227,14 @@ def test_harmless_classes_are_refused_too(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("kind", ["zip", "legacy", "pkl"])
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pkl", "safetensors"])
 def test_truncated_file(tmp_path, kind, part):
-    whole, path = tmp_path / "whole", tmp_path / ("x.pkl" if kind == "pkl" else "x.pth")
+    suffix = kind if kind in ("pkl", "safetensors") else "pth"
+    whole, path = tmp_path / "whole", tmp_path / f"x.{suffix}"
     if kind == "pkl":
         whole.write_bytes(pickle.dumps({"model": Tiny().zoo_weights()}))
+    elif kind == "safetensors":
+        save_file(Tiny().state_dict(), whole)
     else:
         checkpoint = {"model": Tiny().state_dict()}
         torch.save(checkpoint, whole, _use_new_zipfile_serialization=kind == "zip")
@@ -237,7 +244,7 @@ def test_truncated_file(tmp_path, kind, part):
     refusal(path)
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+@pytest.mark.parametrize("suffix", [".pkl", ".pth", ".safetensors"])
 @pytest.mark.parametrize(
     "content", [b"<html>not found</html>", b"version https://git-lfs\n", b"PK"]
 )
@@ -245,6 +252,56 @@ def test_something_else(tmp_path, content, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     refusal(path)
+
+
+def safetensors_file(path: Path, header: dict | bytes, data: bytes = bytes(24)) -> None:
+    """Length and text of the header, then the data; the header need not fit the data."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def tensor_header(**changes) -> dict:
+    return {"weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} | changes}
+
+
+def test_safetensors_load(tmp_path):
+    model, path = Tiny(), tmp_path / "weights.safetensors"
+    data = np.arange(6, dtype="<f4").tobytes()
+    safetensors_file(path, tensor_header(), data)
+    SafeCheckpointer(model).load(str(path))
+    assert model.weight.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\xff" * 40,
+        b"[" * 40,
+        b"{}" + b" " * 40,  # data that belong to no tensor
+        tensor_header(shape=[2, 4]),
+        tensor_header(shape=[2**62, 3]),
+        tensor_header(data_offsets=[0, 10**12]),
+        tensor_header(data_offsets=[-24, 0]),
+        tensor_header(dtype="O"),
+        tensor_header() | {"weight2": tensor_header()["weight"]},
+    ],
+)
+def test_safetensors_with_a_false_header(tmp_path, header):
+    path = tmp_path / "weights.safetensors"
+    safetensors_file(path, header)
+    refusal(path)
+
+
+def test_strict_checkpointer_refuses_what_does_not_fit(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    whole = Tiny().state_dict()
+    save_file(whole, path)
+    StrictCheckpointer(Tiny()).load(str(path))
+    del whole["count"]
+    for weights in (whole, Tiny().state_dict() | {"weight": torch.zeros(3, 2)}):
+        save_file(weights, path)
+        with pytest.raises(ConfigError, match="^The weights do not fit the config: 1 of "):
+            StrictCheckpointer(Tiny()).load(str(path))
 
 
 def test_no_dict(tmp_path):

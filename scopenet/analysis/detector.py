@@ -11,22 +11,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config_file import ConfigError, find_config
-from ..engine.checkpoint import SafeCheckpointer
+from ..engine.checkpoint import StrictCheckpointer
 from ..engine.main import read_job
-
-
-class _StrictCheckpointer(SafeCheckpointer):
-    """Refuses weights that leave a part of the model as it was: every figure would be wrong."""
-
-    def _load_model(self, checkpoint):
-        incompatible = super()._load_model(checkpoint)
-        unset = [*incompatible.missing_keys, *(x[0] for x in incompatible.incorrect_shapes)]
-        if unset:
-            raise ConfigError(
-                f"The weights do not fit the config: {len(unset)} of the model's tensors are "
-                f"missing in them or have another shape, the first is {unset[0]}."
-            )
-        return incompatible
 
 
 @dataclass(frozen=True)
@@ -108,12 +94,7 @@ def load_detector(
             f"{config_file} has {len(cfg.DATASETS.TEST)} test sets; choose one with --dataset."
         )
     model = trainer_class.build_model(cfg).eval()
-    try:
-        _StrictCheckpointer(model).load(weights)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
+    StrictCheckpointer(model).load(weights)
     mapper, num_workers = _labelled_mapper(trainer_class.source_config(cfg))
     return Detector(
         name=name or Path(config_file).stem,

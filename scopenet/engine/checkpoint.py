@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import load_file
+
+from ..config_file import ConfigError
 
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
 # pickle's protocols.
@@ -43,10 +46,19 @@ def load_pickled_arrays(path: str) -> dict[str, Any]:
     """A ``.pkl`` of Detectron2's model zoo.
 
     Raises:
-        ValueError: the file is not a pickled dict of arrays and plain types.
+        ConfigError: the file is not a pickled dict of arrays and plain types.
     """
     with open(path, "rb") as f:
         return _parse(path, ArrayUnpickler(f, encoding="latin1").load)
+
+
+def load_tensors(path: str) -> dict[str, Any]:
+    """A file of ``torch.save``, such as the checkpoints of a training, onto the CPU.
+
+    Raises:
+        ConfigError: the file is not a dict of tensors and plain types.
+    """
+    return _parse(path, partial(torch.load, path, map_location="cpu", weights_only=True))
 
 
 def _parse(path: str, load: Callable[[], Any]) -> dict[str, Any]:
@@ -54,9 +66,10 @@ def _parse(path: str, load: Callable[[], Any]) -> dict[str, Any]:
         loaded = load()
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise ValueError(f"{path} is not a file of tensors and plain types: {reason}") from error
+        reason = reason.rstrip(".")
+        raise ConfigError(f"{path} is not a file of tensors and plain types: {reason}.") from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds a {type(loaded).__name__} instead of a dict of weights")
+        raise ConfigError(f"{path} holds a {type(loaded).__name__} instead of a dict of weights.")
     return loaded
 
 
@@ -75,7 +88,9 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
-            raise ValueError(f"{filename} is a file of pycls, which is not read; save it as .pth")
+            raise ConfigError(f"{filename} is a file of pycls, which is not read; save it as .pth.")
+        if filename.endswith(".safetensors"):
+            return {"model": _parse(filename, partial(load_file, filename))}
         if not filename.endswith(".pkl"):
             return super()._load_file(filename)
         loaded = load_pickled_arrays(filename)
@@ -87,9 +102,22 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
 
     def _torch_load(self, filename: str) -> dict[str, Any]:
-        return _parse(
-            filename, partial(torch.load, filename, map_location="cpu", weights_only=True)
-        )
+        return load_tensors(filename)
+
+
+class StrictCheckpointer(SafeCheckpointer):
+    """Refuses, with a ConfigError, weights that leave a part of the model as it was."""
+
+    def _load_model(self, checkpoint):
+        incompatible = super()._load_model(checkpoint)
+        reshaped = [x[0] for x in incompatible.incorrect_shapes]
+        unset = [*dict.fromkeys(incompatible.missing_keys + reshaped)]  # many are in both
+        if unset:
+            raise ConfigError(
+                f"The weights do not fit the config: {len(unset)} of the model's tensors are "
+                f"missing in them or have another shape, the first is {unset[0]}."
+            )
+        return incompatible
 
 
 def rng_states() -> dict[str, Any]:

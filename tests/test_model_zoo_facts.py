@@ -1,0 +1,111 @@
+"""What is said of a model: its evaluation, its config, its card."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from zoos import refusal
+
+from scopenet import load_config
+from scopenet.model_zoo.card import write_card, write_table
+from scopenet.model_zoo.facts import changes, recorded_facts
+from scopenet.model_zoo.index import Entry
+from scopenet.model_zoo.metrics import read_metrics, training_metrics
+from scopenet.model_zoo.published_config import publishable, read_source
+
+LINES = [
+    {"iteration": 9, "bbox/AP": 10.0, "bbox/AP-a/b": 5.0},
+    {"iteration": 10, "bbox/AP": 11.0},
+    {"iteration": 19, "total_loss": 1.0},
+    {"iteration": 20, "bbox/AP": 20.0, "bbox/APl": float("nan"), "bbox/AP-a/b": 7.0},
+    {"iteration": 20, "two/bbox/AP": 30.0},
+]
+
+
+@pytest.mark.parametrize(
+    "iterations, expected",
+    [
+        (10, {"one": {"AP": 10.0, "AP-a/b": 5.0}}),  # between iterations, and not the next one's
+        (11, {"one": {"AP": 11.0}}),
+        (15, {}),
+        (20, {"one": {"AP": 20.0, "APl": None, "AP-a/b": 7.0}, "two": {"AP": 30.0}}),  # at the end
+    ],
+)
+def test_evaluation_of_this_checkpoint(tmp_path, iterations, expected):
+    text = "\n".join(map(json.dumps, LINES)) + '\n{"iteration": 20, "bbox/A'
+    (tmp_path / "metrics.json").write_text(text)
+    assert training_metrics(tmp_path, iterations, 20, ["one"]) == expected
+
+
+def test_evaluation_on_several_data_sets(tmp_path):
+    (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, LINES)))
+    assert training_metrics(tmp_path, 20, 20, ["one", "two"]) == {"two": {"AP": 30.0}}
+    assert training_metrics(tmp_path / "elsewhere", 20, 20, ["one"]) == {}
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ({"AP": 1.5, "APl": float("nan")}, {"one": {"AP": 1.5, "APl": None}}),
+        ({"bbox": {"AP": 2}}, {"one": {"AP": 2.0}}),
+        ({"x": {"bbox": {"AP": 3}}, "y": {"bbox": {}}}, {"x": {"AP": 3.0}, "y": {}}),
+    ],
+)
+def test_evaluation_given(tmp_path, content, expected):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps(content))
+    assert read_metrics(path, ["one"]) == expected
+
+
+def test_evaluation_of_nothing_known(tmp_path):
+    path = tmp_path / "evaluation.json"
+    for content in ("", "[]", '{"bbox": {"AP": "high"}}', '{"bbox": 5}', '{"x": {}}'):
+        path.write_text(content)
+        assert str(path) in refusal(read_metrics, path, ["one"])
+    path.write_text('{"bbox": {"AP": 5}}')
+    assert "the config has 2 test sets" in refusal(read_metrics, path, ["one", "two"])
+
+
+def test_paths_of_the_machine_go():
+    cfg = load_config("Base-ScopeNet.yaml", ["OUTPUT_DIR", "/home/someone/run"])
+    before = read_source("Base-ScopeNet.yaml")
+    for weights, kept in (
+        ("/home/someone/R-50.pkl", "R-50.pkl"),
+        ("output/R-50.pkl", "R-50.pkl"),
+        ("C:\\someone\\R-50.pkl", "R-50.pkl"),
+        ("file:///someone/R-50.pkl", "R-50.pkl"),
+        ("detectron2://x/R-50.pkl", "detectron2://x/R-50.pkl"),
+    ):
+        cfg.MODEL.WEIGHTS = weights
+        cfg.DATASETS.PROPOSAL_FILES_TEST = ("~/someone/proposals.pkl",)
+        config = publishable(cfg.dump(), "x.pth")
+        assert "someone" not in yaml.safe_dump(config) and config["OUTPUT_DIR"] == "./output"
+        assert config["MODEL"]["WEIGHTS"] == kept and "DEVICE" not in config["MODEL"]
+        assert changes(config, before) == {
+            "MODEL.WEIGHTS": kept,
+            "DATASETS.PROPOSAL_FILES_TEST": ["proposals.pkl"],
+        }
+
+
+def test_a_shorter_list_is_a_change():
+    assert changes({"A": {"B": [1]}, "SEED": 1}, {"A": {"B": [1, 2]}, "SEED": 0}) == {"A.B": [1]}
+
+
+def test_recorded_by_another_program(tmp_path):
+    unknown = dict.fromkeys(("hardware", "versions", "commit"), "not recorded")
+    for content in ("[]", "no json", '{"seconds": 5}'):
+        Path(tmp_path, "training.json").write_text(content)
+        assert recorded_facts(tmp_path) == unknown
+
+
+def test_names_are_no_markup():
+    evil = "a|b\n<script>[x](y)`*"
+    card = write_card(
+        "name", facts={evil: evil}, metrics={evil: {"AP": 1.0}}, changes={evil: evil},
+        class_names=[evil], files={},
+    )  # fmt: skip
+    entry = Entry("f", "w", {}, {"training data": evil}, {evil: {"AP": 1.0}})
+    for text in (card, write_table({"x.yaml": entry})):
+        assert r"a\|b \<script\>\[x\](y)\`\*" in text
+        assert not any(evil_part in text for evil_part in ("a|b", " <", "[x](", "b\n"))
