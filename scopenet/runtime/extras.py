@@ -19,6 +19,6 @@ def import_extra(name: str, extra: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f'{name} is missing here; install it with: pip install "scopenet[{extra}]", or alone '
-            f"with: pip install {name}"
+            f'{name} is missing here: pip install "scopenet[{extra}]" brings it, as does '
+            f"pip install {name}."
         ) from error
