@@ -98,6 +98,30 @@ def check_reference_world_size(cfg: CfgNode) -> None:
         )
 
 
+def check_test_time_augmentation(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ConfigError: ``TEST.AUG`` is enabled for a detector without it, or gives no images.
+    """
+    aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
+    if not aug.ENABLED:
+        return
+    if name != "ScopeNet":
+        raise ConfigError(
+            f"TEST.AUG.ENABLED is True, but {name} has no test-time augmentation here, only "
+            "ScopeNet has; set it to False."
+        )
+    if not aug.MIN_SIZES:
+        raise ConfigError("TEST.AUG.MIN_SIZES is empty; give the views' shorter sides in px.")
+    if min(aug.MIN_SIZES) < 1:
+        raise ConfigError(f"TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)} must be px, 1 or more each.")
+    if aug.MAX_SIZE < max(aug.MIN_SIZES):
+        raise ConfigError(
+            f"TEST.AUG.MAX_SIZE {aug.MAX_SIZE}, the limit of the longer side, is below the largest "
+            f"shorter side of TEST.AUG.MIN_SIZES, {max(aug.MIN_SIZES)}; raise it."
+        )
+
+
 def check_config(cfg: CfgNode, *, training: bool) -> None:
     """All checks of a YAML config.
 
