@@ -44,8 +44,9 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
+NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
-DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18"]
+DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
 setup(
     name="scopenet",

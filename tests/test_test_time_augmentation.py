@@ -304,7 +304,7 @@ def test_of_a_lazy_config(tmp_path):
     [
         (["TEST.AUG.MIN_SIZES", "()"], "MIN_SIZES is empty"),
         (["TEST.AUG.MIN_SIZES", "(0,64)"], "must be px, 1 or more each"),
-        (["TEST.AUG.MAX_SIZE", "95"], "MAX_SIZE 95, the limit .* MIN_SIZES, 96; raise it"),
+        (["TEST.AUG.MAX_SIZE", "95"], "MAX_SIZE 95, .* side of TEST.AUG.MIN_SIZES, 96; raise it"),
         (["MODEL.META_ARCHITECTURE", "FCOS"], "FCOS has no test-time augmentation"),
     ],
 )

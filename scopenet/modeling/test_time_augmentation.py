@@ -23,8 +23,8 @@ def views(
 ) -> Iterator[tuple[Tensor, bool]]:
     """Resized images, and whether they are mirrored.
 
-    A smaller view averages over what it leaves out. Detectron2's ``ResizeTransform`` does so for the
-    images of a data set only, and not for the float ones that ``DefaultPredictor`` makes.
+    A smaller view averages over what it leaves out. Detectron2's ``ResizeTransform`` does so for
+    the images of a data set only, and not for the float ones that ``DefaultPredictor`` makes.
 
     Args:
         image: (3, H, W).
