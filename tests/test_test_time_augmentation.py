@@ -11,6 +11,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 from miniature import TINY, job, lazy_overrides, mini_datasets, mini_overrides, one_thread
 from test_detection import FIELDS
+from torch.nn.parallel import DistributedDataParallel
 
 from scopenet import ConfigError, ScopeNetWithTTA, load_config
 from scopenet.engine.main import main, read_job
@@ -247,6 +248,24 @@ def test_in_place_of_the_model_of_detectron2s_predictor():
     instances = predictor(image)["instances"]
     assert len(instances) == 100 and set(instances.get_fields()) == FIELDS
     assert len(sizes) == 4
+
+
+@torch.no_grad()
+def test_a_model_of_a_distributed_training_is_unwrapped_and_keeps_its_mode(model_and_input):
+    model, x = model_and_input
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        tta = with_views(DistributedDataParallel(model), 96)
+    finally:
+        dist.destroy_process_group()
+    assert tta.model is model
+    assert not tta.training and with_views(model.train(), 96).training
+
+
+def test_sizes_that_make_no_sense_are_refused_by_the_wrapper_too(model_and_input):
+    with pytest.raises(ConfigError, match="MIN_SIZES is empty"):
+        with_views(model_and_input[0])
 
 
 # The runs

@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..config_file import ConfigError, all_keys
+from ..modeling.test_time_augmentation import check_view_sizes
 
 # How to make a data set whose files are missing, by the first part of its name.
 _HOW_TO_MAKE = {
@@ -101,7 +102,7 @@ def check_reference_world_size(cfg: CfgNode) -> None:
 def check_test_time_augmentation(cfg: CfgNode) -> None:
     """
     Raises:
-        ConfigError: ``TEST.AUG`` is enabled for a detector without it, or gives no images.
+        ConfigError: ``TEST.AUG`` is enabled for a detector without it, or its sizes make no sense.
     """
     aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
     if not aug.ENABLED:
@@ -111,15 +112,7 @@ def check_test_time_augmentation(cfg: CfgNode) -> None:
             f"TEST.AUG.ENABLED is True, but {name} has no test-time augmentation here, only "
             "ScopeNet has; set it to False."
         )
-    if not aug.MIN_SIZES:
-        raise ConfigError("TEST.AUG.MIN_SIZES is empty; give the views' shorter sides in px.")
-    if min(aug.MIN_SIZES) < 1:
-        raise ConfigError(f"TEST.AUG.MIN_SIZES {tuple(aug.MIN_SIZES)} must be px, 1 or more each.")
-    if aug.MAX_SIZE < max(aug.MIN_SIZES):
-        raise ConfigError(
-            f"TEST.AUG.MAX_SIZE {aug.MAX_SIZE}, the limit of the longer side, is below the largest "
-            f"shorter side of TEST.AUG.MIN_SIZES, {max(aug.MIN_SIZES)}; raise it."
-        )
+    check_view_sizes(aug.MIN_SIZES, aug.MAX_SIZE)
 
 
 def check_config(cfg: CfgNode, *, training: bool) -> None:

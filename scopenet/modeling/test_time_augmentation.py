@@ -15,7 +15,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config_file import ConfigError
 from .meta_arch import ScopeNet
+
+
+def check_view_sizes(min_sizes: Sequence[int], max_size: int) -> None:
+    """
+    Args:
+        min_sizes, max_size: see :func:`views`.
+
+    Raises:
+        ConfigError: no sizes, one below 1 px, or the longer side's limit below one of them.
+    """
+    if not min_sizes:
+        raise ConfigError("TEST.AUG.MIN_SIZES is empty; give the views' shorter sides in px.")
+    if min(min_sizes) < 1:
+        raise ConfigError(f"TEST.AUG.MIN_SIZES {tuple(min_sizes)} must be px, 1 or more each.")
+    if max_size < max(min_sizes):
+        raise ConfigError(
+            f"TEST.AUG.MAX_SIZE {max_size}, the limit of the longer side, is below the largest "
+            f"shorter side of TEST.AUG.MIN_SIZES, {max(min_sizes)}; raise it."
+        )
 
 
 def views(
@@ -129,8 +149,12 @@ class ScopeNetWithTTA(nn.Module):
         Args:
             model: a :class:`ScopeNet`, also wrapped for distributed training.
             min_sizes, max_size, flip: see :func:`views`.
+
+        Raises:
+            ConfigError: see :func:`check_view_sizes`.
         """
         super().__init__()
+        check_view_sizes(min_sizes, max_size)
         self.model: ScopeNet = model.module if isinstance(model, DistributedDataParallel) else model
         self.min_sizes, self.max_size, self.flip = min_sizes, max_size, flip
         self.train(self.model.training)
