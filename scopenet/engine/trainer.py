@@ -28,6 +28,7 @@ from ..config_file import ConfigError
 from ..data.loader import build_train_loader
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
 
 
@@ -129,11 +130,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def describe(cls, cfg: CfgNode) -> dict:
-        """What a checkpoint says of its model: the config as YAML and the class names."""
+        """What a checkpoint says of its model: the config as YAML, the class names, and what it
+        was trained on."""
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
         return {
             "config": to_yaml(cls.source_config(cfg)),
             "class_names": list(metadata.get("thing_classes", [])),
+            "hardware": hardware(),
+            "versions": versions(),
+            "commit": commit(),
         }
 
     @classmethod
