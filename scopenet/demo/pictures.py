@@ -20,7 +20,9 @@ MIN_SIDE = 640  # px, of a picture's longer side; smaller images are enlarged
 DARK = "#1b1e23"
 
 
-def draw(image: np.ndarray, instances: Instances, class_names: list[str], *, borders: bool):
+def draw(
+    image: np.ndarray, instances: Instances, class_names: list[str], *, borders: bool
+) -> np.ndarray:
     """
     Args:
         image: BGR uint8 (H, W, 3).
@@ -63,9 +65,7 @@ def _draw_borders(canvas: Visualizer, instances: Instances) -> None:
     order = instances.scores.argsort().tolist()  # the best on top
     for i in order:
         _draw_frame(canvas, boxes[i], instances.border_scores[i].tolist(), side)
-    for i in order:
-        name = canvas.metadata.thing_classes[int(instances.pred_classes[i])]
-        _draw_label(canvas, boxes[i], f"{name} {instances.scores[i]:.0%}", side)
+    _draw_labels(canvas, boxes, instances, side)
 
 
 def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], side: int) -> None:
@@ -86,16 +86,25 @@ def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], s
         canvas.draw_polygon(mitred, color, edge_color=(*color, 0.0), alpha=1.0)
 
 
-def _draw_label(canvas: Visualizer, box: np.ndarray, text: str, side: int) -> None:
-    """Above the box, or inside where there is no room; not at all where it would hide more than it
-    says."""
-    x0, y0, x1, y1 = box
-    size = side / 55  # points of 1/72 inch at 100 dpi: 1.4 px
-    if len(text) * size > 3 * (x1 - x0) or 1.4 * size > y1 - y0:
-        return
-    above = y0 - 2.2 * size
-    place = x0, above if above >= 0 else y0 + size / 2
-    canvas.draw_text(text, place, font_size=size, color="w", horizontal_alignment="left")
+def _draw_labels(
+    canvas: Visualizer, boxes: np.ndarray, instances: Instances, side: int
+) -> None:
+    """Above each box, or inside where there is no room; a box goes without if it is small, or if a
+    better one's label is in the way.
+    """
+    size = float(np.clip(side / 55, 9, 12))  # points of 1/72 inch at 100 dpi: 1.4 px
+    taken = np.zeros((0, 4))  # XYXY px
+    for i in instances.scores.argsort(descending=True).tolist():
+        name = canvas.metadata.thing_classes[int(instances.pred_classes[i])]
+        text = f"{name} {instances.scores[i]:.0%}"
+        x0, y0, x1, y1 = boxes[i]
+        above = y0 - 2.2 * size
+        x, y = x0, above if above >= 0 else y0 + size / 2
+        label = np.array([x, y, x + 0.9 * size * len(text), y + 2 * size])
+        is_free = (taken[:, :2] >= label[2:]).any(1) | (taken[:, 2:] <= label[:2]).any(1)
+        if is_free.all() and label[2] - x <= 3 * (x1 - x0) and y1 - y0 >= 1.4 * size:
+            taken = np.concatenate([taken, label[None]])
+            canvas.draw_text(text, (x, y), font_size=size, color="w", horizontal_alignment="left")
 
 
 @lru_cache(maxsize=8)
