@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, DatasetMapper, Metadata, MetadataCatalog
 from detectron2.data.transforms import AugInput
-from detectron2.config import instantiate
 from detectron2.structures import Instances
-from omegaconf import DictConfig
 from torch import nn
 
 from ..config_file import ConfigError, load_config

@@ -66,9 +66,7 @@ def look_at(
         instances = detector(image)
         return instances[instances.scores >= score_thresh]
     overlap = tile // 4 if overlap is None else overlap
-    return predict_tiles(
-        detector, image, tile=tile, overlap=overlap, score_thresh=score_thresh
-    )
+    return predict_tiles(detector, image, tile=tile, overlap=overlap, score_thresh=score_thresh)
 
 
 def check_args(args: argparse.Namespace) -> None:

@@ -86,9 +86,7 @@ def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], s
         canvas.draw_polygon(mitred, color, edge_color=(*color, 0.0), alpha=1.0)
 
 
-def _draw_labels(
-    canvas: Visualizer, boxes: np.ndarray, instances: Instances, side: int
-) -> None:
+def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances, side: int) -> None:
     """Above each box, or inside where there is no room; a box goes without if it is small, or if a
     better one's label is in the way.
     """

@@ -45,6 +45,8 @@ def run_video(
         expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         frames = tqdm(_frames(capture), total=expected or None, unit="frame")
         pictures = (look(frame, i) for i, frame in enumerate(frames))
+        if not isinstance(source, str):
+            pictures = _until_interrupted(pictures)
         if output is None:
             return _show(pictures), expected
         fps = capture.get(cv2.CAP_PROP_FPS)
@@ -65,10 +67,18 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame
 
 
+def _until_interrupted(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """A webcam has no end of its own: Ctrl-C ends the video, and loses nothing of it."""
+    try:
+        yield from pictures
+    except KeyboardInterrupt:
+        return
+
+
 def _write(pictures: Iterator[np.ndarray], path: Path, fps: float) -> int:
     writer, count = None, 0
     try:
-        for count, picture in enumerate(pictures, start=1):
+        for picture in pictures:
             if writer is None:
                 size = picture.shape[1::-1]
                 codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
@@ -76,6 +86,7 @@ def _write(pictures: Iterator[np.ndarray], path: Path, fps: float) -> int:
                 if not writer.isOpened():
                     raise ConfigError(f"OpenCV cannot write {path.suffix} videos here.")
             writer.write(np.ascontiguousarray(picture))
+            count += 1
     finally:
         if writer is not None:
             writer.release()
@@ -98,7 +109,8 @@ def _check_display() -> None:
 def _show(pictures: Iterator[np.ndarray]) -> int:
     count = 0
     try:
-        for count, picture in enumerate(pictures, start=1):
+        for picture in pictures:
+            count += 1
             cv2.imshow(TITLE, picture)
             if cv2.waitKey(1) == ord("q"):
                 break
