@@ -66,19 +66,14 @@ def respond(
     detector: Detector,
     look: Callable[..., Instances],
 ) -> tuple[np.ndarray | None, list[list], str]:
-    """The picture (RGB uint8), the table and a sentence, for what the page's controls say.
-
-    Raises:
-        gradio.Error: the file is no image; the page shows the message.
-    """
+    """The picture (RGB uint8), the table and a sentence, for what the page's controls say."""
     if not file:
         return None, [], "Drop an image on the left."
     try:
         image = read_photo(file)
         found = look(image, detector=detector, score_thresh=score_thresh)
     except ImageError as error:
-        message = f"{os.path.basename(file)} cannot be shown: {error}"
-        raise gradio.Error(message, duration=None, print_exception=False) from error
+        return None, [], f"This file cannot be shown: {error}"
     shown = select(found, score_thresh, border_thresh)
     borders = in_color and shown.has("border_scores")
     picture = draw(image, shown, detector.class_names, borders=borders)
@@ -103,12 +98,14 @@ def build_page(
             with gradio.Column(scale=1):
                 file = gradio.File(label="Image", type="filepath", height=140)
                 score = gradio.Slider(0, 1, score_thresh, step=0.01, label="Least score")
-                border = gradio.Slider(
-                    0, 1, 0, step=0.01, label="Least confidence of every border"
-                )
+                border = gradio.Slider(0, 1, 0, step=0.01, label="Least confidence of a border")
                 color = gradio.Checkbox(True, label="Each border in the colour of its confidence")
             with gradio.Column(scale=3):
-                picture = gradio.Image(label="Detections", format="png", interactive=False)
+                # Not Gradio's button that publishes the picture.
+                buttons = ["download", "fullscreen"]
+                picture = gradio.Image(
+                    label="Detections", format="png", interactive=False, buttons=buttons
+                )
                 summary = gradio.Markdown("Drop an image on the left.")
         rows = gradio.Dataframe(
             headers=HEADERS, datatype="str", interactive=False, label="Detections (px)"
