@@ -44,7 +44,7 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
-WEB = ["gradio>=6.0"]  # of web_demo.py
+WEB = ["gradio>=6.31,<7"]  # of web_demo.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18"]
 

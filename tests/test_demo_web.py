@@ -78,6 +78,9 @@ def test_bad_flags_end_in_a_sentence(monkeypatch):
     monkeypatch.setattr("sys.argv", ["web_demo.py", "--model", "absent.onnx"])
     with pytest.raises(SystemExit, match="error: The exported model absent.onnx does not exist"):
         web.run()
+    monkeypatch.setattr("sys.argv", ["web_demo.py", "--confidence-threshold", "2"])
+    with pytest.raises(SystemExit, match=r"must be in \[0, 1\], got 2.0"):
+        web.run()
 
 
 @pytest.fixture(scope="module")

@@ -69,16 +69,22 @@ def look_at(
     return predict_tiles(detector, image, tile=tile, overlap=overlap, score_thresh=score_thresh)
 
 
+def check_threshold(threshold: float) -> None:
+    """
+    Raises:
+        ConfigError: no score can be compared with it.
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"--confidence-threshold must be in [0, 1], got {threshold}.")
+
+
 def check_args(args: argparse.Namespace) -> None:
     """
     Raises:
         ConfigError: flags are missing or out of range.
     """
     check_tiling(args.tile, args.overlap)
-    if not 0 <= args.confidence_threshold <= 1:
-        raise ConfigError(
-            f"--confidence-threshold must be in [0, 1], got {args.confidence_threshold}."
-        )
+    check_threshold(args.confidence_threshold)
     if args.json:
         check_json(args.json)
     if args.input and not (args.output or args.json):
@@ -189,8 +195,10 @@ def run() -> None:
         sys.exit(f"error: The weights could not be downloaded ({error.reason}).")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'The output'} cannot be written ({error.strerror}).")
-    what = "images" if args.input else "frames"
+    what = "image" if args.input else "frame"
     where = " and ".join(str(x) for x in (args.output, args.json) if x)
-    print(f"{done} {what} looked at" + (f"; written to {where}." if where else "."))
+    print(
+        f"{done} {what}{'s' * (done != 1)} looked at" + (f"; written to {where}." if where else ".")
+    )
     if left_out:
-        sys.exit(f"error: {left_out} of {done + left_out} {what} could not be read.")
+        sys.exit(f"error: {left_out} of {done + left_out} {what}s could not be read.")

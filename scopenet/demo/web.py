@@ -20,7 +20,7 @@ except ImportError as error:
 from ..config_file import ConfigError
 from .detector import Detector
 from .images import ImageError, read_photo
-from .main import CONFIDENCE_THRESHOLD, add_detector_flags, load_detector, look_at
+from .main import CONFIDENCE_THRESHOLD, add_detector_flags, check_threshold, load_detector, look_at
 from .pictures import draw
 from .tiles import check_tiling
 
@@ -139,6 +139,7 @@ def serve(page: gradio.Blocks, port: int, *, block: bool = True) -> str:
             ssr_mode=False,
             quiet=True,
             footer_links=[],
+            run_history=False,
             max_file_size=MAX_UPLOAD,
             theme=gradio.themes.Default(**fonts),
             prevent_thread_lock=True,
@@ -165,6 +166,7 @@ def run() -> None:
     args = parser().parse_args()
     try:
         check_tiling(args.tile, args.overlap)
+        check_threshold(args.confidence_threshold)
         page = build_page(
             load_detector(args),
             tile=args.tile,
