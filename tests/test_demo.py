@@ -23,6 +23,7 @@ from scopenet import ConfigError, load_config
 from scopenet.border_colors import CONFIDENCE_COLORS, CONFIDENCES
 from scopenet.demo import main
 from scopenet.demo.detector import Detector, load_checkpoint
+from scopenet.demo.detector import _classes as detector_classes
 from scopenet.demo.images import ImageError, read_photo
 from scopenet.demo.pictures import draw
 from scopenet.demo.results import coco_results, image_ids, replacing
@@ -98,6 +99,17 @@ def test_lazy_config(tmp_path):
     detector = load_checkpoint("configs/ScopeNet_R_50_FPN_1x.py", weights, overrides)
     assert detector.class_names == ["red", "green", "blue"]  # of the data set
     assert detector(np.zeros((64, 96, 3), np.uint8)).image_size == (64, 96)
+
+
+def test_names_and_ids_of_classes():
+    names, ids = detector_classes(None, ("absent", "coco_2017_val"), 80)
+    assert (names[0], ids[0], names[79], ids[79]) == ("person", 1, "toothbrush", 90)
+    assert detector_classes(names, ("coco_2017_val",), 80) == (names, ids)
+    # Another model than of this data set: its own names, and then none of them.
+    other = [f"kind {i}" for i in range(80)]
+    assert detector_classes(other, ("coco_2017_val",), 80) == (other, list(range(1, 81)))
+    assert detector_classes(["x"], ("coco_2017_val",), 2) == (["0", "1"], [1, 2])
+    assert detector_classes("ab", (), 2)[0] == ["0", "1"]
 
 
 def test_images_of_a_folder(detector_files, photos, tmp_path):
@@ -408,6 +420,15 @@ def test_interrupted_webcam_leaves_a_whole_video(tmp_path, monkeypatch):
     assert run_video(0, output, lambda frame, _: frame) == (3, 0)
     assert int(capture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT)) == 3
     (tmp_path / "film.avi").touch()
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(FakeWebcam, "read", lambda _: (False, None))
+    with pytest.raises(ConfigError, match="No frame of"):
         run_video(str(tmp_path / "film.avi"), tmp_path / "x.mp4", lambda frame, _: frame)
     assert {x.name for x in tmp_path.iterdir()} == {"film.avi", "seen.mp4"}
+
+
+def test_interrupted_file_leaves_no_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", FakeWebcam)
+    (tmp_path / "film.avi").touch()
+    with pytest.raises(KeyboardInterrupt):
+        run_video(str(tmp_path / "film.avi"), tmp_path / "x.mp4", lambda frame, _: frame)
+    assert {x.name for x in tmp_path.iterdir()} == {"film.avi"}

@@ -85,6 +85,13 @@ def test_object_over_three_tiles():
         assert boxes_of(merged(boxes, scores, tiles)) == [[10, 5, 95, 25]]
 
 
+def test_object_that_has_reached_its_end_goes_no_further():
+    # The third tile takes the last 4 px of the object for 7.
+    tiles = [[0, 0, 40, 100], [30, 0, 70, 100], [60, 0, 100, 100]]
+    boxes = [[10, 5, 40, 25], [30, 5, 64, 25], [60, 5, 67, 25]]
+    assert boxes_of(merged(boxes, [0.9, 0.8, 0.7], tiles)) == [[10, 5, 64, 25]]
+
+
 def test_object_over_the_corner_of_four_tiles():
     tiles = [[0, 0, 60, 60], [40, 0, 100, 60], [0, 40, 60, 100], [40, 40, 100, 100]]
     boxes = [[20, 10, 60, 60], [40, 10, 90, 60], [20, 40, 60, 80], [40, 40, 90, 80]]
