@@ -32,12 +32,11 @@ MAX_UPLOAD = "200mb"
 SECONDS_KEPT = 3600  # of uploads and pictures, in Gradio's temporary folder
 
 
-def select(instances: Instances, score_thresh: float, border_thresh: float) -> Instances:
-    """Detections with at least that score and no border below that confidence."""
-    chosen = instances.scores >= score_thresh
-    if instances.has("border_scores"):
-        chosen &= (instances.border_scores >= border_thresh).all(1)
-    return instances[chosen]
+def with_sure_borders(instances: Instances, least: float) -> Instances:
+    """Detections without a border below that confidence; of a detector without any, all."""
+    if not instances.has("border_scores"):
+        return instances
+    return instances[(instances.border_scores >= least).all(1)]
 
 
 def table(instances: Instances, class_names: list[str]) -> list[list]:
@@ -74,7 +73,7 @@ def respond(
         found = look(image, detector=detector, score_thresh=score_thresh)
     except ImageError as error:
         return None, [], f"This file cannot be shown: {error}"
-    shown = select(found, score_thresh, border_thresh)
+    shown = with_sure_borders(found, border_thresh)
     borders = in_color and shown.has("border_scores")
     picture = draw(image, shown, detector.class_names, borders=borders)
     what = "1 object" if len(shown) == 1 else f"{len(shown)} objects"
