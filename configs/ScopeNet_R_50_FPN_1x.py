@@ -20,6 +20,13 @@ train.output_dir = "./output/ScopeNet_R_50_FPN_1x_lazy"
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 train.seed = -1
 train.clip_gradients = dict(enabled=True, clip_type="norm", clip_value=10.0)
+# Test-time augmentation, as TEST.AUG of a YAML config.
+train.test_aug = dict(
+    enabled=False,
+    min_sizes=[400, 500, 600, 700, 800, 900, 1000, 1100, 1200],
+    max_size=4000,
+    flip=True,
+)
 
 model = L(ScopeNet)(
     backbone=retinanet.backbone,

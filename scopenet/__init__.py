@@ -13,7 +13,14 @@ if find_spec("torch") and find_spec("detectron2"):
     from .config import add_scopenet_config
     from .config_file import ConfigError, load_config
     from .data.builtin import register_builtin_datasets
-    from .modeling import ScopeHead, ScopeNet
+    from .modeling import ScopeHead, ScopeNet, ScopeNetWithTTA
 
     register_builtin_datasets()
-    __all__ = ["ConfigError", "ScopeHead", "ScopeNet", "add_scopenet_config", "load_config"]
+    __all__ = [
+        "ConfigError",
+        "ScopeHead",
+        "ScopeNet",
+        "ScopeNetWithTTA",
+        "add_scopenet_config",
+        "load_config",
+    ]

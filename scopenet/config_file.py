@@ -10,10 +10,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .config import add_scopenet_config
-
-
-class ConfigError(ValueError):
-    """A config that cannot mean what its author wants; the message is one sentence for the user."""
+from .errors import ConfigError
 
 
 def config_dir() -> Path:

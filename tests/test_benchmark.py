@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from scopenet.benchmark import main, measure, results, suites, works
+from scopenet.benchmark import deployment, main, measure, results, suites, works
 from scopenet.benchmark.bounds import RecordConvolutions, fold_frozen_norms
 from scopenet.benchmark.contestants import STOCK_CONFIGS, build_contestant
 from scopenet.benchmark.measure import Laps, Work, peak_memory, time_in_turns
-from scopenet.benchmark.report import above_bounds, by_lap, compared, markdown
+from scopenet.benchmark.report import above_bounds, by_lap, compared, deployed, markdown
 from scopenet.benchmark.results import Results
 from scopenet.benchmark.suites import Record, Settings, Suite
 from scopenet.benchmark.workload import Case, random_boxes, random_inputs
@@ -288,6 +288,18 @@ def test_laps_and_bounds(found):
     assert row["outside backbone and head"] == "50.0%"
 
 
+def test_deployed_formats_beside_pytorch(found):
+    case = Case(1, 480, 640, 0)
+    for name, seconds in (("PyTorch", 1.0), ("pt2", 0.9), ("OpenVINO int8", 0.2)):
+        found.add(record("deployment", name, case, seconds, peak=0))
+    rows = deployed(found.table()).to_dict("records")
+    assert [x["run by"] for x in rows] == ["PyTorch", "pt2", "OpenVINO int8"]
+    assert [x["ms"] for x in rows] == ["1000 ± 0", "900 ± 0", "200 ± 0"]
+    ratios = [x["ratio to PyTorch"] for x in rows]
+    assert ratios == ["1.00", "0.90", "0.20 (≤ 0.23)"]
+    assert "## Deployment, one image of 480×640" in markdown(found)
+
+
 def test_markdown_has_what_was_run(found):
     text = markdown(found)
     assert "- command: x" in text and "## Labels" in text and "## Training" not in text
@@ -329,6 +341,30 @@ def test_program_in_miniature(monkeypatch, tmp_path, capsys):
     about = json.loads((tmp_path / "benchmark.json").read_text())["about"]
     assert about["command"].startswith("python benchmark.py --boxes 3")
     assert "## Inference, above its bounds" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_deployment(monkeypatch):
+    """A format is the same detector: on one image, as many detections as the model has."""
+    monkeypatch.setattr(deployment, "CASE", Case(1, 96, 128, 0))
+    monkeypatch.setattr(deployment, "EXPORTS", {"TorchScript": ("torchscript", "float32")})
+    seen = []
+    work = deployment._work
+    monkeypatch.setattr(
+        deployment,
+        "_work",
+        lambda run, image: seen.append(run(image)["instances"]) or work(run, image),
+    )
+    fcos, scopenet = (build_contestant(x, STOCK_CONFIGS[x], "cpu") for x in ("FCOS", "ScopeNet"))
+    scopenet.imitate_training(random_inputs(CASE, 80, "cpu"))
+    records = [*deployment.DeploymentSuite().run([fcos, scopenet], Settings(CPU, repeats=1))]
+    assert [x.detector for x in records] == ["PyTorch", "TorchScript"]
+    assert all(x.seconds[0]["image"] > 0 for x in records)
+    expected, found = seen
+    assert len(expected) > 20
+    torch.testing.assert_close(found.scores, expected.scores)
+    with pytest.raises(ConfigError, match="needs ScopeNet"):
+        next(deployment.DeploymentSuite().run([fcos], Settings(CPU)))
 
 
 def test_a_missing_gpu_is_one_sentence(monkeypatch):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..config_file import ConfigError
 from ..experiments.runs import commit, hardware, versions
 from .contestants import STOCK_CONFIGS, Contestant, build_contestant
+from .deployment import DeploymentSuite
 from .loading import LoadingSuite
 from .plots import draw_areas, draw_boxes
 from .report import markdown
@@ -34,8 +35,9 @@ def named_config(text: str) -> tuple[str, str]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["loading", *all_suites(Settings(torch.device("cpu")))]
-    parser.add_argument("--suites", nargs="+", choices=names, default=names, metavar="SUITE",
-                        help=f"some of: {', '.join(names)}")  # fmt: skip
+    parser.add_argument("--suites", nargs="+", choices=[*names, "deployment"], default=names,
+                        metavar="SUITE", help=f"some of: {', '.join(names)} (these by default), "
+                        "deployment (needs the extras onnx and openvino)")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
     parser.add_argument("--detectors", nargs="+", choices=list(STOCK_CONFIGS),
                         default=list(STOCK_CONFIGS))  # fmt: skip
@@ -86,7 +88,8 @@ def benchmark(args: argparse.Namespace) -> Results:
         "repeats": str(args.repeats),
     }
     results = Results(about, [describe(x) for x in contestants], [])
-    suites = {"loading": LoadingSuite()} | all_suites(settings, args.boxes)
+    suites = {"loading": LoadingSuite(), "deployment": DeploymentSuite()}
+    suites |= all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")
     for name in progress:
         progress.set_description(name)

@@ -21,6 +21,12 @@ TARGETS = {
         "training": {7: 0.9, 50: 0.9, 200: 0.9, 1000: 0.9},
     },
 }
+DEPLOYMENT_TARGETS = {
+    "onnxruntime": 0.85,
+    "OpenVINO float32": 0.75,
+    "OpenVINO bfloat16": 0.42,
+    "OpenVINO int8": 0.23,
+}
 CASE = ["batch", "height", "width", "boxes"]
 
 
@@ -72,6 +78,17 @@ def compared(table: pd.DataFrame, suite: str) -> pd.DataFrame:
         row |= {f"{name}, MiB": _megabytes(of.loc[name, "peak_bytes"]) for name in names}
         rows.append(row)
     return _without_boxes(pd.DataFrame(rows).fillna("–"))
+
+
+def deployed(table: pd.DataFrame) -> pd.DataFrame:
+    """Times of the exported formats and their ratios to PyTorch's, a row per format."""
+    of = table[table["suite"] == "deployment"].set_index("detector")
+    rows = []
+    for name, row in of.iterrows():
+        ratio, target = row["median"] / of.loc["PyTorch", "median"], DEPLOYMENT_TARGETS.get(name)
+        shown = _ratio(ratio) if target is None else f"{_ratio(ratio)} (≤ {_ratio(target)})"
+        rows.append({"run by": name, "ms": _milliseconds(row), "ratio to PyTorch": shown})
+    return pd.DataFrame(rows)
 
 
 def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
@@ -126,6 +143,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "Loading, one process", by_lap(table, "loading")
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
+    yield "Deployment, one image of 480×640", deployed(table)
     for suite in ("inference", "training"):
         yield f"{suite.capitalize()}, part by part", by_lap(table, suite)
         yield f"{suite.capitalize()}, above its bounds", above_bounds(table, suite)

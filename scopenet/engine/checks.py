@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..config_file import ConfigError, all_keys
+from ..modeling.test_time_augmentation import check_view_sizes
 
 # How to make a data set whose files are missing, by the first part of its name.
 _HOW_TO_MAKE = {
@@ -96,6 +97,22 @@ def check_reference_world_size(cfg: CfgNode) -> None:
             f"SOLVER.REFERENCE_WORLD_SIZE {workers} does not divide SOLVER.IMS_PER_BATCH {batch}; "
             "give the batch that so many workers share, it is scaled to those that run."
         )
+
+
+def check_test_time_augmentation(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ConfigError: ``TEST.AUG`` is enabled for a detector without it, or its sizes make no sense.
+    """
+    aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
+    if not aug.ENABLED:
+        return
+    if name != "ScopeNet":
+        raise ConfigError(
+            f"TEST.AUG.ENABLED is True, but {name} has no test-time augmentation here, only "
+            "ScopeNet has; set it to False."
+        )
+    check_view_sizes(aug.MIN_SIZES, aug.MAX_SIZE)
 
 
 def check_config(cfg: CfgNode, *, training: bool) -> None:

@@ -78,6 +78,8 @@ def run_settings(lazy: DictConfig) -> CfgNode:
     for key, value in train.get("clip_gradients", {}).items():
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period
+    for key, value in train.get("test_aug", {}).items():
+        cfg.TEST.AUG[key.upper()] = value
     return cfg
 
 
@@ -118,10 +120,15 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
 
         @classmethod
         def build_test_loader(cls, cfg, dataset_name):
-            return instantiate(lazy.dataloader.test)
+            test = lazy.dataloader.test.copy()
+            if cfg.INPUT.MIN_SIZE_TEST == 0:  # test-time augmentation resizes itself
+                test.mapper.augmentations = []
+            return instantiate(test)
 
         @classmethod
         def build_evaluator(cls, cfg, dataset_name):
-            return instantiate(lazy.dataloader.evaluator)
+            here = lazy.copy()
+            here.train.output_dir = cfg.OUTPUT_DIR
+            return instantiate(here.dataloader.evaluator)
 
     return LazyTrainer

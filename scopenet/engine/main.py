@@ -13,7 +13,13 @@ from detectron2.utils import comm
 
 from ..config_file import ConfigError, find_config, load_config
 from .checkpoint import SafeCheckpointer
-from .checks import check_config, check_datasets, check_num_classes, check_weights
+from .checks import (
+    check_config,
+    check_datasets,
+    check_num_classes,
+    check_test_time_augmentation,
+    check_weights,
+)
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
 from .scaling import scaling_advice
@@ -43,6 +49,7 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
         cfg = load_config(args.config_file, args.opts)
         check_config(cfg, training=not args.eval_only)
         trainer_class = Trainer
+    check_test_time_augmentation(cfg)
     check_weights(cfg.MODEL.WEIGHTS, needed=args.eval_only and not args.resume)
     return trainer_class, cfg
 
@@ -57,6 +64,8 @@ def main(args: argparse.Namespace) -> dict | None:
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         results = trainer_class.test(cfg, model)
+        if cfg.TEST.AUG.ENABLED:
+            results |= trainer_class.test_with_TTA(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)
         return results

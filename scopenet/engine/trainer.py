@@ -17,13 +17,16 @@ from detectron2.engine import (
     TrainerBase,
     create_ddp_model,
 )
+from detectron2.engine.hooks import EvalHook, HookBase
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from omegaconf import DictConfig
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config_file import ConfigError
 from ..data.loader import build_train_loader
+from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
 from .evaluator import CocoEvaluator
 
@@ -159,6 +162,35 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoEvaluator:
         return CocoEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, dict]:
+        """Evaluate with test-time augmentation, see :class:`~scopenet.modeling.ScopeNetWithTTA`.
+
+        Returns:
+            the metrics of ``test``, their kinds renamed, e.g. "bbox" to "bbox_TTA".
+        """
+        model = ScopeNetWithTTA(cfg, model)
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.MIN_SIZE_TEST = 0  # not resized: every view is made of the image itself
+        cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "TTA")
+        return {f"{kind}_TTA": results for kind, results in cls.test(cfg, model).items()}
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Those of ``DefaultTrainer``, and the evaluation with test-time augmentation, once at the
+        end and before what writes the metrics."""
+        hooks = super().build_hooks()
+        if self.cfg.TEST.AUG.ENABLED:
+
+            def test_with_TTA():
+                results = self.test_with_TTA(self.cfg, self.model)
+                self._last_eval_results |= results
+                return results
+
+            (plain,) = (i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+            hooks.insert(plain + 1, EvalHook(0, test_with_TTA))
+        return hooks
 
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)

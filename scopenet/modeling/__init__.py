@@ -3,5 +3,6 @@
 from .backbone import build_p5_resnet_fpn_backbone
 from .head import ScopeHead
 from .meta_arch import ScopeNet
+from .test_time_augmentation import ScopeNetWithTTA
 
-__all__ = ["ScopeHead", "ScopeNet", "build_p5_resnet_fpn_backbone"]
+__all__ = ["ScopeHead", "ScopeNet", "ScopeNetWithTTA", "build_p5_resnet_fpn_backbone"]

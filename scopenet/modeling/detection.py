@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from detectron2.layers import batched_nms
 from torch import Tensor
+from torchvision.ops import nms
 
 from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_distances
 from .head import split_bin_logits
@@ -106,21 +106,32 @@ def detect_level(
     )
 
 
+def class_wise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
+    """Indices of the boxes that NMS within each class leaves, best first.
+
+    Args:
+        boxes: (K, 4) XYXY, not negative.
+    """
+    # Every class gets a place of its own beside the others.
+    extent = torch.cat([boxes.flatten(), boxes.new_ones(1)]).amax(0) + 1
+    return nms(boxes + (classes * extent)[:, None], scores, nms_thresh)
+
+
 def best_after_nms(
     boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float, max_detections: int
 ) -> Tensor:
-    """Indices of the best boxes that class-wise NMS leaves, best first.
+    """Indices of the best boxes that :func:`class_wise_nms` leaves, best first.
 
     What is left of a box depends on better ones only: where the first few hundred leave enough, the
     others need no look. A graph that is traced or exported looks at all of them.
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        return batched_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+        return class_wise_nms(boxes, scores, classes, nms_thresh)[:max_detections]
     order = scores.argsort(descending=True, stable=True)
     best = order[: 4 * max_detections]
-    keep = best[batched_nms(boxes[best], scores[best], classes[best], nms_thresh)]
+    keep = best[class_wise_nms(boxes[best], scores[best], classes[best], nms_thresh)]
     if len(keep) < max_detections and len(best) < len(order):
-        keep = batched_nms(boxes, scores, classes, nms_thresh)
+        keep = class_wise_nms(boxes, scores, classes, nms_thresh)
     return keep[:max_detections]
 
 

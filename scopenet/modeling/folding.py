@@ -47,3 +47,13 @@ def fold_frozen_norms(module: nn.Module) -> None:
     for conv in module.modules():
         if type(conv) is Conv2d and isinstance(conv.norm, FrozenBatchNorm2d):
             conv.__class__ = FoldedConv2d
+
+
+def fold_for_good(module: nn.Module) -> None:
+    """Make every :class:`FoldedConv2d` of ``module`` a convolution without normalization, which
+    can no longer be trained as it was."""
+    for conv in module.modules():
+        if isinstance(conv, FoldedConv2d) and isinstance(conv.norm, FrozenBatchNorm2d):
+            weight, bias = conv._fold()
+            conv.__class__, conv.norm = Conv2d, None
+            conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)

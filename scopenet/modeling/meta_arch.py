@@ -145,6 +145,18 @@ class ScopeNet(DenseDetector):
         """The learned anchors a of equation 1, (L, N) log2 px."""
         return self.log2_anchor_start + self.log2_anchor_offset
 
+    @property
+    def detection_options(self) -> dict:
+        """The options of :func:`~scopenet.modeling.detection.detect`."""
+        return {
+            "uncertainty": self.uncertainty,
+            "guided_score": self.guided_score,
+            "score_thresh": self.test_score_thresh,
+            "topk_candidates": self.test_topk_candidates,
+            "nms_thresh": self.test_nms_thresh,
+            "max_detections": self.max_detections_per_image,
+        }
+
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """See ``DenseDetector.forward``; the fields of the detections are described in
         :meth:`forward_inference`, their frame is the "height" and "width" of each input."""
@@ -285,12 +297,7 @@ class ScopeNet(DenseDetector):
                     self.strides,
                     # A tensor already while tracing.
                     image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
-                    uncertainty=self.uncertainty,
-                    guided_score=self.guided_score,
-                    score_thresh=self.test_score_thresh,
-                    topk_candidates=self.test_topk_candidates,
-                    nms_thresh=self.test_nms_thresh,
-                    max_detections=self.max_detections_per_image,
+                    **self.detection_options,
                 )
             fields = found._asdict()
             boxes, classes = Boxes(fields.pop("boxes")), fields.pop("classes")

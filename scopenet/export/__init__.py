@@ -1,0 +1,1 @@
+"""Exporting trained detectors to other formats, verified on real images."""

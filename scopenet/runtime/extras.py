@@ -1,0 +1,24 @@
+"""Importing what not every installation has."""
+
+import importlib
+from types import ModuleType
+
+from ..errors import ConfigError
+
+
+def import_extra(name: str, extra: str) -> ModuleType:
+    """
+    Args:
+        name: of a package.
+        extra: of this project, which installs it.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f'{name} is missing here: pip install "scopenet[{extra}]" brings it, as does '
+            f"pip install {name}."
+        ) from error
