@@ -44,6 +44,7 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
+WEB = ["gradio>=6.31,<7"]  # of web_demo.py
 # Of export_model.py to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
@@ -68,8 +69,9 @@ setup(
         "analysis": ANALYSIS,
         "data": DATA,
         "experiments": EXPERIMENTS,
+        "web": WEB,
         "onnx": ONNX,
         "openvino": OPENVINO,
-        "dev": [*DEV, "scopenet[analysis,data,experiments,onnx,openvino]"],
+        "dev": [*DEV, "scopenet[analysis,data,experiments,onnx,openvino,web]"],
     },
 )
