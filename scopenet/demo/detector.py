@@ -6,49 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from detectron2.config import instantiate
-from detectron2.data import DatasetCatalog, DatasetMapper, Metadata, MetadataCatalog
-from detectron2.data.transforms import AugInput
 from detectron2.structures import Instances
-from torch import nn
 
-from ..config_file import ConfigError, load_config
-from ..engine.checkpoint import StrictCheckpointer
-from ..engine.lazy import load_lazy_config, run_settings
-from ..model_zoo.models import build
+from ..config_file import ConfigError
+from ..engine.trained import TooThinError, load_trained
+from ..runtime import Predictor
 from .images import ImageError
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
-
-
-class CheckpointPredictor:
-    """As Detectron2's ``DefaultPredictor``, of a model that is loaded already.
-
-    Args:
-        model: in evaluation mode.
-        mapper: of testing; its resizing and channel order are used.
-    """
-
-    def __init__(self, model: nn.Module, mapper: DatasetMapper):
-        self.model = model
-        self.mapper = mapper
-
-    @torch.no_grad()
-    def __call__(self, image: np.ndarray) -> dict[str, Any]:
-        """The model's output for one BGR uint8 image (H, W, 3), in px of the image.
-
-        Raises:
-            ImageError: nothing would be left of the image's shorter side.
-        """
-        height, width = image.shape[:2]
-        augmented = AugInput(image if self.mapper.image_format == "BGR" else image[:, :, ::-1])
-        try:
-            self.mapper.augmentations(augmented)
-        except ValueError as error:
-            raise ImageError(f"its {width} x {height} px are too thin.") from error
-        pixels = torch.from_numpy(augmented.image.astype("float32").transpose(2, 0, 1))
-        return self.model([{"image": pixels, "height": height, "width": width}])[0]
 
 
 @dataclass(frozen=True)
@@ -65,61 +30,20 @@ class Detector:
     category_ids: list[int]
 
     def __call__(self, image: np.ndarray) -> Instances:
-        return self.predictor(image)["instances"].to("cpu")
+        """
+        Raises:
+            ImageError: nothing would be left of the image's shorter side in the network's input.
+        """
+        try:
+            return self.predictor(image)["instances"].to("cpu")
+        except TooThinError as error:
+            raise ImageError(f"{error}.") from error
 
 
 def load_checkpoint(config_file: str, weights: str, overrides: list[str]) -> Detector:
-    """
-    Args:
-        config_file: YAML or LazyConfig, here or below the project's configs.
-        weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
-        overrides: KEY VALUE, of a LazyConfig path.key=value.
-
-    Raises:
-        ConfigError: the config is wrong, or there are no weights that fit it.
-    """
-    if config_file.endswith(".py"):
-        config = load_lazy_config(config_file, overrides)
-        settings, mapper = run_settings(config), instantiate(config.dataloader.test.mapper)
-    else:
-        config = settings = load_config(config_file, overrides)
-        mapper = DatasetMapper(config, is_train=False)
-    weights = weights or settings.MODEL.WEIGHTS
-    if not weights:
-        raise ConfigError(f"{config_file} names no weights; give --weights with a checkpoint.")
-    if "://" not in weights and not Path(weights).is_file():
-        raise ConfigError(f"The weights {weights} do not exist.")
-    model = build(config, settings.MODEL.DEVICE).eval()
-    rest = StrictCheckpointer(model).load(weights)
-    names = (*settings.DATASETS.TEST, *settings.DATASETS.TRAIN)
-    class_names, category_ids = _classes(
-        rest.get("class_names"), names, getattr(model, "num_classes", 0)
-    )
-    return Detector(CheckpointPredictor(model, mapper), class_names, category_ids)
-
-
-def _classes(recorded: Any, datasets: tuple[str, ...], count: int) -> tuple[list[str], list[int]]:
-    """Names and ids of the classes: the names that the checkpoint has recorded, or those of the
-    first data set that has as many classes as the model, or else numbers.
-    """
-    is_recorded = isinstance(recorded, list) and len(recorded) == count
-    ids = list(range(1, count + 1))
-    for metadata in map(_metadata, datasets):
-        names = list(metadata.get("thing_classes", []))
-        if len(names) == count and not (is_recorded and names != recorded):
-            to_class = metadata.get("thing_dataset_id_to_contiguous_id", {})
-            return names, sorted(to_class, key=to_class.get) or ids
-    return [str(x) for x in (recorded if is_recorded else range(count))], ids
-
-
-def _metadata(dataset: str) -> Metadata:
-    """Of a data set, of which nothing need be there."""
-    if dataset not in DatasetCatalog.list():
-        return Metadata()
-    metadata = MetadataCatalog.get(dataset)
-    if "thing_classes" not in metadata.as_dict() and Path(metadata.get("json_file", "")).is_file():
-        DatasetCatalog.get(dataset)  # fills in the class names of the json
-    return metadata
+    """See :func:`~scopenet.engine.trained.load_trained`."""
+    trained = load_trained(config_file, weights, overrides)
+    return Detector(trained, trained.class_names, trained.category_ids)
 
 
 def load_exported(path: Path) -> Detector:
@@ -130,17 +54,8 @@ def load_exported(path: Path) -> Detector:
     Raises:
         ConfigError: there is none, or it cannot be loaded.
     """
-    path = _exported_file(path)
-    try:
-        from ..runtime import Predictor
-
-        predictor = Predictor(str(path))
-    except ConfigError:
-        raise
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ConfigError(f"The exported model {path} cannot be loaded: {reason}.") from error
-    names = [str(x) for x in predictor.class_names]
+    predictor = Predictor(_exported_file(path))
+    names = predictor.class_names
     return Detector(predictor, names, list(range(1, len(names) + 1)))
 
 

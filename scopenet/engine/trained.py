@@ -19,6 +19,10 @@ from .checkpoint import StrictCheckpointer
 from .lazy import load_lazy_config, run_settings
 
 
+class TooThinError(ValueError):
+    """An image of which nothing would be left after the resizing."""
+
+
 @dataclass(frozen=True)
 class TrainedDetector:
     """
@@ -43,10 +47,14 @@ class TrainedDetector:
         """The model's output for an image (H, W, 3), uint8 BGR, in px of the image.
 
         Raises:
-            ValueError: nothing would be left of the image's shorter side.
+            TooThinError: nothing would be left of the image's shorter side.
         """
         resized = AugInput(image)
-        self.mapper.augmentations(resized)
+        try:
+            self.mapper.augmentations(resized)
+        except ValueError as error:
+            height, width = image.shape[:2]
+            raise TooThinError(f"its {width} x {height} px are too thin") from error
         return self.detect(resized.image, image.shape[:2])
 
     @torch.no_grad()
