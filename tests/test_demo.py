@@ -1,9 +1,7 @@
 """The demo on files: what it reads, finds, writes and refuses."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
