@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetCatalog, DatasetMapper, Metadata, MetadataCatalog
-from detectron2.data.transforms import AugInput
+from detectron2.data.transforms import AugInput, AugmentationList
 from omegaconf import DictConfig
 from torch import nn
 
 from ..config_file import ConfigError, load_config
 from ..model_zoo.models import build
+from ..modeling import ScopeNetWithTTA
 from .checkpoint import StrictCheckpointer
+from .checks import check_test_time_augmentation
 from .lazy import load_lazy_config, run_settings
 
 
@@ -71,7 +73,8 @@ def load_trained(config_file: str, weights: str, overrides: list[str]) -> Traine
     Args:
         config_file: YAML or LazyConfig, here or below the project's configs.
         weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
-        overrides: KEY VALUE, of a LazyConfig path.key=value.
+        overrides: KEY VALUE, of a LazyConfig path.key=value. With ``TEST.AUG.ENABLED`` the detector
+            uses test-time augmentation.
 
     Raises:
         ConfigError: the config is wrong, or there are no weights that fit it.
@@ -91,6 +94,10 @@ def load_trained(config_file: str, weights: str, overrides: list[str]) -> Traine
     recorded = StrictCheckpointer(model).load(weights).get("class_names")
     train, test = tuple(settings.DATASETS.TRAIN), tuple(settings.DATASETS.TEST)
     class_names, category_ids = _classes(recorded, test + train, getattr(model, "num_classes", 0))
+    check_test_time_augmentation(settings)
+    if settings.TEST.AUG.ENABLED:
+        model = ScopeNetWithTTA(settings, model)
+        mapper.augmentations = AugmentationList([])  # views are made of the image itself
     return TrainedDetector(model, mapper, class_names, category_ids, config, train, test)
 
 
