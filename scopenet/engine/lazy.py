@@ -11,11 +11,13 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..config import add_scopenet_config
 from ..config_file import ConfigError, find_config
-from ..data.loader import build_train_loader
+from ..data.loader import build_train_loader, build_validation_loader
+from ..data.usable_boxes import drop_unusable_boxes
 from .trainer import Trainer
 
 
@@ -114,11 +116,25 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
                 seed=cfg.SEED,
                 num_workers=train.num_workers,
                 aspect_ratio_grouping=train.get("aspect_ratio_grouping", True),
+                max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
             )
 
         @classmethod
         def build_test_loader(cls, cfg, dataset_name):
             return instantiate(lazy.dataloader.test)
+
+        @classmethod
+        def build_labelled_loader(cls, cfg):
+            test = lazy.dataloader.test
+            mapper = test.mapper.copy()
+            mapper.is_train = True  # keeps the boxes
+            return build_validation_loader(
+                drop_unusable_boxes(instantiate(test.dataset)),
+                mapper=instantiate(mapper),
+                batch_size=max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()),
+                num_workers=test.get("num_workers", 0),
+                max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
+            )
 
         @classmethod
         def build_evaluator(cls, cfg, dataset_name):
