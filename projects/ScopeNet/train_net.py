@@ -4,7 +4,7 @@
     python projects/ScopeNet/train_net.py --config-file configs/ScopeNet_R_50_FPN_1x.yaml \
         --num-gpus 8
 
-The flags are those of Detectron2's ``tools/train_net.py``, and four that name data of one's own, see
+The flags are those of Detectron2's ``tools/train_net.py``, and four for data of one's own, see
 docs/own_data.md.
 """
 

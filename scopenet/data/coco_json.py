@@ -59,8 +59,8 @@ def read_coco_json(path: str | PathLike) -> dict[str, Any]:
     """What the file holds, once every entry has the fields without which nothing can be made of it.
 
     Raises:
-        ConfigError: see :func:`parse_json`; or a field is missing, category ids or names repeat, or ids
-            cannot be ordered.
+        ConfigError: see :func:`parse_json`; or a field is missing, category ids or names repeat, or
+            ids cannot be ordered.
     """
     content = parse_json(path)
     for part, fields in REQUIRED.items():

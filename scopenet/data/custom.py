@@ -167,9 +167,15 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
         logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
     if not content["annotations"]:
         raise ConfigError(f"{json_file} has no usable boxes; check_dataset.py says what is wrong.")
+    dicts, classes = to_dicts(content, images)
+    MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = classes
+    return dicts
+
+
+def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]], dict[Any, int]]:
+    """A cleaned json in Detectron2's format, and the class of each category id."""
     ids = sorted(x["id"] for x in content["categories"])
     classes = {x: i for i, x in enumerate(ids)}
-    MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = classes
     dicts = {
         x["id"]: {
             "file_name": os.path.join(images, x["file_name"]),
@@ -185,4 +191,4 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
         fields |= {"bbox_mode": BoxMode.XYWH_ABS}
         fields["category_id"] = classes[annotation["category_id"]]
         dicts[annotation["image_id"]]["annotations"].append(fields)
-    return [*dicts.values()]
+    return [*dicts.values()], classes

@@ -189,7 +189,8 @@ def build_train_loader(
     aspect_ratio_grouping: bool = True,
     max_unreadable: int = 0,
 ) -> DataLoader:
-    """The training loader, without unusable boxes; ``loader.batch_sampler.start_iter`` sets where it starts.
+    """The training loader, which leaves out unusable boxes; ``loader.batch_sampler.start_iter``
+    sets where it starts.
 
     Args:
         dataset: dicts in Detectron2's format.
