@@ -44,6 +44,7 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
+CONVERT = ["globox>=2.9"]  # of convert_dataset.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18"]
 
@@ -62,8 +63,9 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,
+        "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
-        "dev": [*DEV, "scopenet[analysis,data,experiments]"],
+        "dev": [*DEV, "scopenet[analysis,convert,data,experiments]"],
     },
 )

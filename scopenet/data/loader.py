@@ -26,6 +26,7 @@ from .usable_boxes import drop_unusable_boxes
 # Under this key a sample names the files that it takes the place of, and why; a sample of nothing
 # else stands for no readable image at all.
 UNREADABLE = "unreadable_images"
+BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluation
 
 
 def shuffled_indices(size: int, seed: int) -> Iterator[int]:
@@ -119,8 +120,10 @@ class SeededDataset(Dataset):
         decides on as well. See :data:`UNREADABLE` for what is said of such files."""
         seed, iteration, _ = key
         unreadable: dict[str, str] = {}
-        for index in islice(self._candidates(key), self.max_unreadable + 1):
+        for index in self._candidates(key):
             sample = self.dicts[index]
+            if sample.get("file_name") in unreadable:
+                continue
             try:
                 with seeded_rng(seed, iteration, index):
                     mapped = self.mapper(sample)
@@ -129,6 +132,8 @@ class SeededDataset(Dataset):
                 if not problem:  # it is something else that went wrong
                     raise
                 unreadable[sample["file_name"]] = problem
+                if len(unreadable) > self.max_unreadable:
+                    break
             else:
                 return mapped | {UNREADABLE: unreadable} if unreadable else mapped
         return {UNREADABLE: unreadable}
@@ -237,9 +242,9 @@ class EvaluationDataset(Dataset):
             problem = unreadable_image(sample)
             if not problem:
                 raise
-        # Without annotations, so that no loss is computed of it; nothing is found in it.
+        # Without annotations, so that no loss is computed of it.
         kept = {k: v for k, v in sample.items() if k != "annotations"}
-        blank = torch.zeros((3, sample["height"], sample["width"]), dtype=torch.uint8)
+        blank = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
         return kept | {"image": blank, UNREADABLE: {sample["file_name"]: problem}}
 
 

@@ -30,6 +30,7 @@ class BorderCounts(NamedTuple):
     bins: np.ndarray  # (L, N) borders of these in each bin
     outside: int  # borders of these beyond the nominal edges, in the open part of an outer bin
     edges: np.ndarray  # (L, N+1) px
+    levels: list[str]  # their names
 
 
 def build_scopenet(cfg: CfgNode) -> ScopeNet:
@@ -85,6 +86,7 @@ def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> Bor
         bins=sum(in_bins),
         outside=sum(outside),
         edges=model.bin_edges.numpy(),
+        levels=list(model.head_in_features),
     )
 
 

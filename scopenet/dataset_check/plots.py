@@ -43,11 +43,10 @@ def _plot_log2(axis: Axes, values: np.ndarray, is_missed: np.ndarray, what: str)
 
 
 def _plot_levels(axis: Axes, counts: BorderCounts) -> None:
-    names = [f"level {i + 1}" for i in range(len(counts.positives))]
-    bars = axis.bar(names, counts.positives, color=BLUE)
+    bars = axis.bar(counts.levels, counts.positives, color=BLUE)
     axis.bar_label(bars, [f"{x}" for x in counts.positives], fontsize=8)
     axis.set_ylabel("positive locations")
-    axis.set_title("levels that regress the boxes", fontsize=10)
+    axis.set_title("levels whose locations qualify for a box", fontsize=10)
 
 
 def _plot_bins(axis: Axes, counts: BorderCounts) -> None:
@@ -61,5 +60,5 @@ def _plot_bins(axis: Axes, counts: BorderCounts) -> None:
         color = "white" if share > 60 else "0.2"
         axis.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
     axis.set_xticks(range(shares.shape[1]), [f"bin {n + 1}" for n in range(shares.shape[1])])
-    axis.set_yticks(range(len(shares)), [f"level {i + 1}" for i in range(len(shares))])
+    axis.set_yticks(range(len(shares)), counts.levels)
     axis.set_title("borders in each bin (the outer ones are open)", fontsize=10)
