@@ -94,9 +94,15 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
+def ordered_categories(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The categories in the order of their ids, as Detectron2 counts the classes."""
+    # Numbers first: what has not been through `read_coco_json` may have ids of both types.
+    return sorted(content["categories"], key=lambda x: (isinstance(x["id"], str), x["id"]))
+
+
 def class_names(content: dict[str, Any]) -> list[str]:
-    """Names of the categories in the order of their ids, as Detectron2 counts the classes."""
-    return [x["name"] for x in sorted(content["categories"], key=lambda x: x["id"])]
+    """Names of :func:`ordered_categories`."""
+    return [x["name"] for x in ordered_categories(content)]
 
 
 def find_box(annotation: dict[str, Any]) -> Any:

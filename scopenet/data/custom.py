@@ -14,7 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..config_file import ConfigError
-from .coco_json import class_names, clean, read_coco_json
+from .coco_json import class_names, clean, ordered_categories, read_coco_json
 
 FIELDS = ("name", "json", "images")
 FLAG_NAMES = {"train": "own_train", "val": "own_val"}
@@ -174,8 +174,7 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
 
 def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]], dict[Any, int]]:
     """A cleaned json in Detectron2's format, and the class of each category id."""
-    ids = sorted(x["id"] for x in content["categories"])
-    classes = {x: i for i, x in enumerate(ids)}
+    classes = {x["id"]: i for i, x in enumerate(ordered_categories(content))}
     dicts = {
         x["id"]: {
             "file_name": os.path.join(images, x["file_name"]),

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..config_file import ConfigError, load_config
-from ..data.coco_json import class_names, parse_json
+from ..data.coco_json import class_names, is_given, parse_json
 from ..data.custom import to_dicts
 from ..engine.launch import available_cores
 from .annotations import check_annotations
@@ -36,7 +36,8 @@ def check(args: argparse.Namespace) -> list[Finding]:
     model = build_scopenet(cfg)
     content = parse_json(args.json)
     findings = [*check_annotations(content, str(args.json))]
-    files = [x for x in content["images"] if isinstance(x.get("file_name"), str) and "id" in x]
+    named = ("id", "file_name")
+    files = [x for x in content["images"] if all(is_given(x.get(k), k) for k in named)]
     findings += check_images(files, str(args.images), threads=available_cores())
     usable, dropped = fixed(content, findings)
     args.output.mkdir(parents=True, exist_ok=True)
