@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -331,7 +332,8 @@ def test_a_copy_that_would_still_be_unusable_is_not_written(folder, tmp_path):
 
 def run_script(*argv) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", SCRIPT, *argv]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Unreadable images and unusable boxes in the loaders: replaced by rule, counted, bounded."""
 
 import logging
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -61,9 +62,10 @@ def test_broken_images_are_replaced_by_seed_and_iteration(dicts):
 
 
 def test_images_in_place_of_a_broken_one_vary(dicts):
-    one_good = [dicts[0]] * 3 + dicts[BROKEN:]  # the same broken file three times
-    used = [x["file_name"] for batch in batches(one_good, 20, seed=1) for x in batch]
-    assert len(set(used)) == SIZE - BROKEN
+    mostly_broken = [dicts[0]] * 40 + dicts[BROKEN:]
+    used = [x["file_name"] for batch in batches(mostly_broken, 20) for x in batch]
+    assert len(used) == 40
+    assert max(Counter(used).values()) < 20
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -117,6 +119,7 @@ def test_evaluation_is_bounded_too(dicts):
 
 def test_why_an_image_is_unreadable(dicts, tmp_path):
     assert "truncated" in unreadable_image(dicts[0])
+    assert unreadable_image(dicts[1]) == "no image"
     assert unreadable_image(dicts[-1]) == ""
     assert unreadable_image({"file_name": str(tmp_path / "x.png")}) == "No such file or directory"
     height, width = dicts[-1]["height"], dicts[-1]["width"]
@@ -155,8 +158,10 @@ def test_unusable_boxes_are_dropped_and_counted(caplog):
 
 
 def test_the_training_loader_drops_them(dicts):
-    spoilt = [x | {"annotations": [*x["annotations"], annotation(1, 1, float("nan"), 5)]}
-              for x in dicts[BROKEN:]]  # fmt: skip
+    # Clipped to the image, this one would look like any other box.
+    endless = annotation(1, 1, float("inf"), 5)
+    spoilt = [x | {"annotations": [*x["annotations"], endless]} for x in dicts[BROKEN:]]
+    numbers = {x["file_name"]: len(x["annotations"]) for x in dicts}
     for batch in batches(spoilt, 4):
         for x in batch:
-            assert x["instances"].gt_boxes.tensor.isfinite().all()
+            assert len(x["instances"]) == numbers[x["file_name"]]

@@ -1,6 +1,7 @@
 """What can be wrong with the file of an image."""
 
 from detectron2.data.detection_utils import check_image_size, read_image
+from PIL import UnidentifiedImageError
 
 
 def unreadable_image(sample: dict) -> str:
@@ -9,6 +10,8 @@ def unreadable_image(sample: dict) -> str:
         return ""
     try:
         image = read_image(sample["file_name"], format="BGR")
+    except UnidentifiedImageError:  # its own message names an object in memory
+        return "no image"
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return reason.splitlines()[0]

@@ -122,8 +122,6 @@ class SeededDataset(Dataset):
         unreadable: dict[str, str] = {}
         for index in self._candidates(key):
             sample = self.dicts[index]
-            if sample.get("file_name") in unreadable:
-                continue
             try:
                 with seeded_rng(seed, iteration, index):
                     mapped = self.mapper(sample)
