@@ -200,6 +200,16 @@ def test_no_usable_boxes(data):
     assert "no usable boxes" in message(DatasetCatalog.get, "own_train")
 
 
+def test_a_class_without_boxes_in_training_is_named(data, caplog):
+    def only_green(content):
+        content["annotations"] = [x | {"category_id": 2} for x in content["annotations"]]
+
+    edit(data / "train.json", only_green)
+    read_job(job(*flags(data), *TINY))
+    DatasetCatalog.get("own_train")
+    assert "train.json has no boxes of red, blue." in caplog.text
+
+
 def test_lazy_config_takes_the_flags(data, tmp_path):
     arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
     lazy = job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py")

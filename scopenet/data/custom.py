@@ -167,6 +167,9 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
         logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
     if not content["annotations"]:
         raise ConfigError(f"{json_file} has no usable boxes; check_dataset.py says what is wrong.")
+    used = {x["category_id"] for x in content["annotations"]}
+    if unused := [x["name"] for x in ordered_categories(content) if x["id"] not in used]:
+        logging.getLogger(__name__).warning(f"{json_file} has no boxes of {', '.join(unused)}.")
     dicts, classes = to_dicts(content, images)
     MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = classes
     return dicts

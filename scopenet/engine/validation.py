@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from .checkpoint import SafeCheckpointer, load_tensors
 
 NUM_PICTURES = 4  # at every evaluation
-PICTURE_SIDE = 640  # px, of the longer side
+PICTURE_SIDE = 480  # px, of the longer side
 SCORE_THRESH = 0.3  # of the drawn detections
 
 
