@@ -58,8 +58,9 @@ def test_yaml_file_builds_its_model(path):
     cfg = load_config(str(path), ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
-    assert cfg.DATASETS.TRAIN and set(cfg.DATASETS.TRAIN) <= set(DatasetCatalog.list())
-    assert cfg.DATASETS.TEST and set(cfg.DATASETS.TEST) <= set(DatasetCatalog.list())
+    by_flags = path.stem.startswith("OwnData")  # there are no data sets in the file
+    for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST):
+        assert bool(names) != by_flags and set(names) <= set(DatasetCatalog.list())
     assert all(step < cfg.SOLVER.MAX_ITER for step in cfg.SOLVER.STEPS)
     build_step_trainer(cfg, model, None, None)  # knows the precision
     if cfg.MODEL.META_ARCHITECTURE == "ScopeNet":

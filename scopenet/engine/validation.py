@@ -25,7 +25,11 @@ SCORE_THRESH = 0.3  # of the drawn detections
 
 
 class AtEvaluation(HookBase):
-    """Calls :meth:`look` whenever Detectron2's ``EvalHook`` of this period evaluates."""
+    """Calls :meth:`look` whenever Detectron2's ``EvalHook`` of this period evaluates.
+
+    All workers have these hooks and leave them together: one that ends long before the others can
+    take them down with it.
+    """
 
     def __init__(self, period: int):
         self.period = period
@@ -33,11 +37,15 @@ class AtEvaluation(HookBase):
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         if self.period > 0 and done % self.period == 0 and done != self.trainer.max_iter:
-            self.look()
+            self._look_together()
 
     def after_train(self) -> None:
         if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self.look()
+            self._look_together()
+
+    def _look_together(self) -> None:
+        self.look()
+        comm.synchronize()
 
     def look(self) -> None:
         raise NotImplementedError
@@ -102,6 +110,8 @@ class DetectionPictures(AtEvaluation):
         self.loader, self.dataset_name = loader, dataset_name
 
     def look(self) -> None:
+        if not comm.is_main_process():
+            return
         # Only needed here: it brings matplotlib with it.
         from ..visualization import draw_beside_ground_truth
 
@@ -185,11 +195,9 @@ def insert_validation(
     if not names:
         return hooks
     loader = cache(loader)
-    ours: list[HookBase] = [ValidationLoss(period, loader)]
-    if comm.is_main_process():
-        ours.append(DetectionPictures(period, loader, names[0]))
-        metric = "bbox/AP" if len(names) == 1 else f"{names[0]}/bbox/AP"
-        if period > 0:
-            ours.append(BestCheckpoint(period, checkpointer, metric))
+    metric = "bbox/AP" if len(names) == 1 else f"{names[0]}/bbox/AP"
+    ours = [ValidationLoss(period, loader), DetectionPictures(period, loader, names[0])]
+    if period > 0:
+        ours.append(BestCheckpoint(period, checkpointer, metric))
     behind = 1 + next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
     return [*hooks[:behind], *ours, *hooks[behind:]]
