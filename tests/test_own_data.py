@@ -300,6 +300,13 @@ def test_evaluation_without_flags_of_training(pretrained, data, tmp_path):
 # Evaluation
 
 
+def test_a_checkpoint_of_other_classes_is_not_evaluated(pretrained, data, tmp_path):
+    edit(data / "val.json", lambda x: x["categories"][0].update(name="pink"))
+    evaluation = job("--eval-only", *flags(data, "val"),
+                     *tiny(tmp_path, "MODEL.WEIGHTS", str(pretrained)))  # fmt: skip
+    assert "of other classes (red, green, blue)" in message(main, evaluation)
+
+
 def evaluate(data: Path, tmp_path: Path) -> dict:
     """Of a detector that finds nothing."""
     read_job(job(*flags(data), *TINY))
@@ -376,7 +383,7 @@ def test_weights_without_names_but_another_class_count(pretrained, data, tmp_pat
 def test_a_run_does_not_go_on_with_other_classes(pretrained, data):
     edit(data / "train.json", lambda x: x["categories"][0].update(name="pink"))
     _, cfg = read_job(job(*flags(data, "train"), *tiny(pretrained.parent)))
-    assert "leave out --resume" in message(Trainer(cfg).resume_or_load, resume=True)
+    assert "without --resume" in message(Trainer(cfg).resume_or_load, resume=True)
 
 
 def test_the_same_classes_are_taken_over(pretrained, data, tmp_path, caplog):

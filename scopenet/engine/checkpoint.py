@@ -115,7 +115,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         class_names = self.extra.get("class_names", [])
         if self._is_resumed:
-            check_same_classes(checkpoint, class_names, self.save_dir)
+            check_same_classes(checkpoint, class_names)
         forget_other_classes(checkpoint, class_names)
         incompatible = super()._load_model(checkpoint)
         report_forgotten(incompatible)

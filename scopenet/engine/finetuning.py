@@ -42,17 +42,18 @@ def report_forgotten(incompatible: Any) -> None:
         )
 
 
-def check_same_classes(checkpoint: dict[str, Any], class_names: list[str], path: str) -> None:
+def check_same_classes(checkpoint: dict[str, Any], class_names: list[str]) -> None:
     """
     Raises:
-        ConfigError: a run cannot go on with other classes than those of its checkpoint.
+        ConfigError: neither resuming nor evaluation makes sense with other classes than those of
+            the checkpoint.
     """
     theirs = checkpoint.get("class_names")
     if theirs and class_names and theirs != class_names:
         raise ConfigError(
-            f"{path} is of a training on other classes ({_listed(theirs)}) than the data "
-            f"({_listed(class_names)}), so it cannot go on; leave out --resume and name the file "
-            "in MODEL.WEIGHTS to fine-tune it."
+            f"The checkpoint is of other classes ({_listed(theirs)}) than the data "
+            f"({_listed(class_names)}); only a new training can start from it, without --resume "
+            "and with its file in MODEL.WEIGHTS."
         )
 
 

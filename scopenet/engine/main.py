@@ -7,6 +7,7 @@ from urllib.error import URLError
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
@@ -16,6 +17,7 @@ from ..config_file import ConfigError, find_config, load_config
 from ..data.custom import entries_of_flags, lazy_overrides, use_custom_datasets
 from .checkpoint import SafeCheckpointer
 from .checks import check_config, check_datasets, check_num_classes, check_weights
+from .finetuning import check_same_classes
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
 from .scaling import scaling_advice
@@ -67,7 +69,9 @@ def main(args: argparse.Namespace) -> dict | None:
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        for name in cfg.DATASETS.TEST:
+            check_same_classes(loaded, MetadataCatalog.get(name).get("thing_classes", []))
         results = trainer_class.test(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)
