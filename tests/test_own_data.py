@@ -218,6 +218,8 @@ def test_lazy_config_takes_the_flags(data, tmp_path):
     batch = next(iter(trainer.build_labelled_loader(cfg)))
     assert [len(x["instances"]) > 0 for x in batch] == [True, True]
     assert trainer.source_config(cfg).model.num_classes == len(NAMES)
+    # Not Detectron2's, to which no detections are nan.
+    assert type(trainer.build_evaluator(cfg, "own_val")) is CocoEvaluator
 
 
 @pytest.fixture

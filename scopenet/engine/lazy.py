@@ -18,6 +18,7 @@ from ..config import add_scopenet_config
 from ..config_file import ConfigError, find_config
 from ..data.loader import build_train_loader, build_validation_loader
 from ..data.usable_boxes import drop_unusable_boxes
+from .evaluator import CocoEvaluator
 from .trainer import Trainer
 
 
@@ -55,9 +56,9 @@ def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, ListConfig) else (names,)
 
 
-def architecture(model: DictConfig) -> str:
-    """The name of the model's class."""
-    return getattr(model._target_, "__name__", model._target_)
+def architecture(node: DictConfig) -> str:
+    """The name of the class of the model, or of another part of a LazyConfig."""
+    return getattr(node._target_, "__name__", node._target_)
 
 
 def run_settings(lazy: DictConfig) -> CfgNode:
@@ -138,6 +139,9 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
 
         @classmethod
         def build_evaluator(cls, cfg, dataset_name):
-            return instantiate(lazy.dataloader.evaluator)
+            evaluator = lazy.dataloader.evaluator.copy()
+            if architecture(evaluator).split(".")[-1] == "COCOEvaluator":  # Detectron2's
+                evaluator._target_ = f"{CocoEvaluator.__module__}.{CocoEvaluator.__name__}"
+            return instantiate(evaluator)
 
     return LazyTrainer
