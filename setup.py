@@ -49,6 +49,7 @@ WEB = ["gradio>=6.31,<7"]  # of web_demo.py
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
+CONVERT = ["globox>=2.9"]  # of convert_dataset.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
@@ -67,11 +68,12 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,
+        "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
         "web": WEB,
         "onnx": ONNX,
         "openvino": OPENVINO,
-        "dev": [*DEV, "scopenet[analysis,data,experiments,onnx,openvino,web]"],
+        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,web]"],
     },
 )

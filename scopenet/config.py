@@ -44,3 +44,11 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # Precision under SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16". A CPU takes
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
+
+    # Data sets of one's own in COCO format, to be used by their names in DATASETS.TRAIN and TEST:
+    # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]. They decide on
+    # NUM_CLASSES.
+    cfg.DATASETS.CUSTOM = []
+    # So many different image files may be unreadable in a process before training stops; others
+    # take their places.
+    cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 10
