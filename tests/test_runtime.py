@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from scopenet import ConfigError
-from scopenet.runtime import Predictor
+from scopenet.runtime import Predictor, backends
 from scopenet.runtime.backends import load_backend
 from scopenet.runtime.metadata import KEY, Metadata, parse_metadata
 from scopenet.runtime.resize import network_size, resize
@@ -99,6 +99,12 @@ def write_toy(path, metadata: Metadata | None = METADATA, text: str | None = Non
         model.set_rt_info(text, [KEY])
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
+
+
+def run_python(program: str, *arguments) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(params=[".onnx", ".xml"])
@@ -330,9 +336,26 @@ def test_results_outlive_the_next_call(toy):
 @pytest.mark.parametrize("suffix, package", [(".onnx", "onnxruntime"), (".xml", "openvino")])
 def test_missing_packages_are_named(tmp_path, monkeypatch, suffix, package):
     path = write_toy(tmp_path / f"model{suffix}")
+    monkeypatch.setattr(backends, "openvino_core", backends.openvino_core.__wrapped__)
     monkeypatch.setitem(sys.modules, package, None)
     message = error_of(path)
     assert f"pip install {package}" in message and "scopenet[" in message
+
+
+def test_signals_are_handled_after_predictors_are_gone(tmp_path):
+    """OpenVINO frees what signal handlers run on with the second of two cores, see the backend."""
+    path = write_toy(tmp_path / "model.xml")
+    program = """
+import os, signal, sys
+from scopenet.runtime import Predictor
+first, second = Predictor(sys.argv[1]), Predictor(sys.argv[1])
+del first
+del second
+signal.signal(signal.SIGUSR1, lambda *x: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = run_python(program, path)
+    assert (done.returncode, done.stdout.strip()) == (0, "handled"), done.stderr
 
 
 def test_without_torch_and_detectron2(toy, tmp_path):
@@ -357,10 +380,7 @@ instances = Predictor(sys.argv[1])(cv2.imread(sys.argv[2]))["instances"]
 print(type(instances).__name__, len(instances), instances.pred_boxes.tolist(),
       instances.pred_classes.tolist(), instances.image_size)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, toy, tmp_path / "image.png"],
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    done = run_python(program, toy, tmp_path / "image.png")
     assert done.returncode == 0, done.stderr
     expected = f"{ArrayInstances.__name__} 1 [[0.0, 0.0, 50.0, 100.0]] [2] (100, 50)"
     assert done.stdout.strip() == expected

@@ -2,8 +2,9 @@
 
 import logging
 import threading
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -73,6 +74,17 @@ class OnnxBackend:
         return Outputs(*self.session.run(list(Outputs._fields), {"image": image}))
 
 
+@cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process.
+
+    Its CPU plugin installs a stack for signal handlers. Of two that are freed in the order in which
+    they came, the second reinstates the stack of the first, which is gone: with the next signal
+    that Python handles, e.g. Ctrl-C, the process would crash (seen with OpenVINO 2026.4).
+    """
+    return import_extra("openvino", "openvino").Core()
+
+
 class OpenVinoBackend:
     """
     Args:
@@ -91,8 +103,7 @@ class OpenVinoBackend:
         num_streams: int,
         num_threads: int | None,
     ):
-        openvino = import_extra("openvino", "openvino")
-        core, device = openvino.Core(), device.upper()
+        core, device = openvino_core(), device.upper()
         if device.split(".")[0] not in core.available_devices:
             raise ConfigError(
                 f'OpenVINO has no device "{device}" here, but {", ".join(core.available_devices)}.'
