@@ -17,9 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scopenet import ConfigError, load_config
 from scopenet.config_file import find_config
-from scopenet.data.custom import add_flags, use_custom_datasets
+from scopenet.data.custom import add_flags, is_custom, use_custom_datasets
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.main import main, read_job
+from scopenet.engine.trained import load_trained
 from scopenet.engine.trainer import Trainer
 
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
@@ -35,15 +36,18 @@ def threads():
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """Leaves the catalogs and the loggers as they were."""
-    before = set(DatasetCatalog)
     yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    forget_custom()
     for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
         for handler in [*logger.handlers]:
             logger.removeHandler(handler)
             handler.close()
+
+
+def forget_custom() -> None:
+    for name in filter(is_custom, DatasetCatalog.list()):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,19 @@ def test_lazy_config_takes_the_flags(data, tmp_path):
 def pretrained(clean_data, tmp_path) -> Path:
     main(job(*flags(clean_data, "train"), *tiny(tmp_path / "first", "SOLVER.MAX_ITER", "1")))
     return tmp_path / "first" / "model_final.pth"
+
+
+def test_the_trained_detector_knows_its_data_where_they_are(data, tmp_path):
+    main(job(*flags(data), *tiny(tmp_path / "out", "SOLVER.MAX_ITER", "1")))
+    config, weights = (str(tmp_path / "out" / x) for x in ("config.yaml", "model_final.pth"))
+    forget_custom()
+    detector = load_trained(config, weights, [])
+    assert detector.class_names == NAMES and detector.train_datasets == ("own_train",)
+    assert len(DatasetCatalog.get("own_train")) == 6
+    forget_custom()
+    (data / "train.json").unlink()
+    assert load_trained(config, weights, []).class_names == NAMES
+    assert [x for x in DatasetCatalog.list() if is_custom(x)] == ["own_val"]
 
 
 # Training

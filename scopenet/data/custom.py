@@ -124,6 +124,19 @@ def register(entry: dict[str, str]) -> None:
     )
 
 
+def register_available(cfg: CfgNode) -> None:
+    """Register those entries of ``cfg`` whose files are here: a trained model is used elsewhere,
+    too, where its data are not.
+
+    Raises:
+        ConfigError: as :func:`register`, but for missing files.
+    """
+    for entry in cfg.DATASETS.CUSTOM:
+        paths = (entry.get(field) for field in FIELDS[1:]) if isinstance(entry, dict) else ()
+        if all(isinstance(x, str) and os.path.exists(x) for x in paths):
+            register(entry)
+
+
 def is_custom(name: str) -> bool:
     """Whether a data set was registered here."""
     return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config_file import ConfigError, load_config
+from ..data.custom import register_available
 from ..model_zoo.models import build
 from ..modeling import ScopeNetWithTTA
 from .checkpoint import StrictCheckpointer
@@ -84,6 +85,7 @@ def load_trained(config_file: str, weights: str, overrides: list[str]) -> Traine
         settings, mapper = run_settings(config), instantiate(config.dataloader.test.mapper)
     else:
         config = settings = load_config(config_file, overrides)
+        register_available(config)
         mapper = DatasetMapper(config, is_train=False)
     weights = weights or settings.MODEL.WEIGHTS
     if not weights:
