@@ -45,7 +45,7 @@ EXPECTED = {
             "PRECISIONS": ("float32",),
         },
         r"float32.*\nAP of the original +\d+\.\d(.*\n)+detections that agree +100\.0%"
-        r"(.*\n)+.* ms\nPyTorch +\d+\.\d\nOpenVINO, float32 +\d+\.\d",
+        r"(.*\n)+ +PyTorch +OpenVINO, float32.*\nms( +\d+\.\d)+",
         pictures=1,
     ),
 }

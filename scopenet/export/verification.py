@@ -24,9 +24,10 @@ from .images import read_bgr, spread
 # TOPK_CANDIDATES_TEST and coarse levels of one cell.
 SIZES = ((33, 47), (96, 256), (333, 250), (480, 640))
 IMAGES_PER_SIZE = 8
-# Share of the detections. With fewer bits some close choices between two bins turn over, and the
-# one border that they decide on jumps (docs/deployment.md).
-MIN_MATCHED = {"float32": 0.99, "bfloat16": 0.97, "int8": 0.85}
+# Share of the detections. With fewer bits close choices between two bins turn over, and the one
+# border that they decide on jumps: the more of them, the less a detector is sure of its bins, while
+# AP stays (docs/deployment.md). Below these something is broken.
+MIN_MATCHED = {"float32": 0.99, "bfloat16": 0.8, "int8": 0.5}
 MAX_AP_LOSS = {"float32": 0.1, "bfloat16": 0.2, "int8": 0.4}  # in percent
 
 
