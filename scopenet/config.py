@@ -44,3 +44,6 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # Precision under SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16". A CPU takes
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
+
+    # How many iterations in a row may be skipped because their loss or gradient is not finite.
+    cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10

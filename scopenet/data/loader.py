@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_file import ConfigError
+from ..signals import leave_signals_to_trainer
 
 
 def shuffled_indices(size: int, seed: int) -> Iterator[int]:
@@ -142,4 +143,5 @@ def build_train_loader(
         num_workers=num_workers,
         collate_fn=_as_list,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_trainer,
     )

@@ -1,10 +1,13 @@
 """Checkpoints of tensors and plain types, read without running any code they may hold."""
 
+import io
+import logging
 import pickle
 import random
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 
 from ..config_file import ConfigError
+from .checksum import list_checkpoints, newest_sound, write_checkpoint
 
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
 # pickle's protocols.
@@ -77,6 +81,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with loading that executes nothing.
 
     Besides the model and the checkpointables each file holds ``extra`` (config and class names).
+    Files are written as in :mod:`scopenet.engine.checksum`.
     """
 
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
@@ -84,7 +89,37 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.extra = extra or {}
 
     def save(self, name: str, **kwargs: Any) -> None:
-        super().save(name, **self.extra, **kwargs)
+        """
+        Raises:
+            OSError: e.g. the disk is full; the checkpoints that are there stay as they are.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        objects = {"model": self.model, **self.checkpointables}
+        data = {key: x.state_dict() for key, x in objects.items()} | self.extra | kwargs
+        path = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info(f"Saving checkpoint to {path}")
+        # Not straight into the file: torch hides why it cannot write.
+        buffer = io.BytesIO()
+        torch.save(data, buffer)
+        write_checkpoint(path, buffer.getbuffer())
+
+    def has_checkpoint(self) -> bool:
+        return bool(self.save_dir) and bool(list_checkpoints(Path(self.save_dir)))
+
+    def get_checkpoint_file(self) -> str:
+        """The newest sound checkpoint; says so if that is not the newest.
+
+        Raises:
+            ConfigError: there are checkpoints, but none is sound.
+        """
+        path, damaged = newest_sound(Path(self.save_dir))
+        for x in damaged:
+            # Not of Detectron2's loggers, which are set up in training programs only.
+            logging.getLogger(__name__).warning(
+                f"{x} is damaged or missing; going on from {path.name}."
+            )
+        return str(path)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code

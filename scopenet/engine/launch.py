@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
 from ..config_file import ConfigError
+from ..signals import forward_to_workers, handled
 
 
 def available_cores() -> int:
@@ -65,11 +67,12 @@ def launch(main: Callable, args) -> None:
         return
     num_workers = max(1, args.num_gpus)
     check_num_workers(num_workers)
-    spawn(
-        _worker,
-        num_workers,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(main, args, num_workers),
-    )
+    with handled(forward_to_workers) if num_workers > 1 else nullcontext():
+        spawn(
+            _worker,
+            num_workers,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args, num_workers),
+        )

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-from urllib.error import URLError
 
 import torch
 from detectron2.config import CfgNode
@@ -22,6 +21,7 @@ from .checks import (
 )
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
+from .program_errors import one_sentence_errors
 from .scaling import scaling_advice
 from .trainer import Trainer
 
@@ -62,6 +62,11 @@ def main(args: argparse.Namespace) -> dict | None:
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+        if args.resume and not checkpointer.has_checkpoint():
+            raise ConfigError(
+                f"--eval-only --resume, but {cfg.OUTPUT_DIR} has no checkpoint; correct OUTPUT_DIR "
+                "or set MODEL.WEIGHTS without --resume."
+            )
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         results = trainer_class.test(cfg, model)
         if cfg.TEST.AUG.ENABLED:
@@ -77,18 +82,17 @@ def main(args: argparse.Namespace) -> dict | None:
     return getattr(trainer, "_last_eval_results", None)
 
 
+def work(args: argparse.Namespace) -> None:
+    """:func:`main` of a worker process, whose errors end it with their sentence."""
+    with one_sentence_errors():
+        main(args)
+
+
 def run(args: argparse.Namespace) -> None:
     """Check, then launch :func:`main`; a config error ends the program with its sentence."""
-    try:
+    with one_sentence_errors():
         args.config_file = args.config_file and find_config(args.config_file)
         read_job(args)
         if not torch.cuda.is_available():
             print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
-        launch(main, args)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except URLError as error:
-        sys.exit(
-            f"error: The weights could not be downloaded ({error.reason}); fetch them otherwise, "
-            "then set MODEL.WEIGHTS (LazyConfig: train.init_checkpoint) to the file."
-        )
+        launch(work, args)

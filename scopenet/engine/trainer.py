@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ from ..data.loader import build_train_loader
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
 from .evaluator import CocoEvaluator
+from .interruption import StopOnSignal
+from .non_finite import NonFiniteGuard, StepSkipped
 
 
 class CPUAutocastTrainer(SimpleTrainer):
@@ -114,13 +117,18 @@ class Trainer(DefaultTrainer):
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
         self._trainer = build_step_trainer(cfg, model, data_loader, optimizer)
+        guard = NonFiniteGuard(
+            cfg.OUTPUT_DIR, cfg.SOLVER.MAX_SKIPPED_ITERATIONS, cfg.SOLVER.IMS_PER_BATCH
+        )
+        guard.watch(model)
+        self._trainer.register_hooks([guard])
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SafeCheckpointer(
             model, cfg.OUTPUT_DIR, extra=self.describe(cfg), trainer=weakref.proxy(self)
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self.register_hooks(self.build_hooks())
+        self.register_hooks([*self.build_hooks(), StopOnSignal(self.checkpointer)])
 
     @classmethod
     def source_config(cls, cfg: CfgNode) -> CfgNode | DictConfig:
@@ -195,6 +203,15 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)
         self.data_loader.batch_sampler.start_iter = self.start_iter
+        if self.start_iter >= self.max_iter:
+            logging.getLogger(__name__).warning(
+                f"This training has had its {self.max_iter} iterations, it is only evaluated; to "
+                "go on, raise SOLVER.MAX_ITER (LazyConfig: train.max_iter)."
+            )
+
+    def run_step(self) -> None:
+        with suppress(StepSkipped):
+            super().run_step()
 
     def state_dict(self) -> dict:
         state = super().state_dict()
