@@ -8,7 +8,7 @@ from types import FrameType
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..signals import handled
+from ..signals import SIGNALS, handled
 from .agreement import any_worker
 
 TRY_AGAIN = os.EX_TEMPFAIL  # 75, the exit code of an interrupted training
@@ -30,6 +30,7 @@ class StopOnSignal(HookBase):
         self.checkpointer = checkpointer
         self.requested = False
         self.all_saved = False
+        self.stopping = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.all_saved:
@@ -53,8 +54,12 @@ class StopOnSignal(HookBase):
             logging.getLogger(__name__).warning(
                 f"Interrupted and saved after iteration {self.trainer.iter}; --resume goes on."
             )
+            self.stopping = True
             raise Interrupted
         self.all_saved = last
 
     def after_train(self) -> None:
         self._handled.__exit__(None, None, None)
+        if self.stopping:  # more signals must not change the exit code of a process that ends
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)

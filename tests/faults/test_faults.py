@@ -200,14 +200,16 @@ def test_storm_of_signals(coco, uninterrupted, tmp_path, loaders):
 
 def test_full_disk_leaves_what_is_there(tmp_path):
     path = tmp_path / "model_0000001.pth"
-    write_checkpoint(path, b"old")
-    pages = sorted(x.name for x in tmp_path.iterdir())
+    torch.save({"model": {"x": torch.arange(3.0)}}, path)
+    old = path.read_bytes()
+    write_checkpoint(path, old)
+    names = sorted(x.name for x in tmp_path.iterdir())
 
     def save_too_much():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         for name in (path.name, "model_0000002.pth"):
             try:
-                write_checkpoint(tmp_path / name, bytes(2000))
+                write_checkpoint(tmp_path / name, bytes(9000))
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     os._exit(2)
@@ -216,9 +218,9 @@ def test_full_disk_leaves_what_is_there(tmp_path):
         os._exit(0)
 
     assert os.waitpid(in_child(save_too_much), 0)[1] == 0
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == old
     assert newest_sound(tmp_path) == (path, [])
-    assert set(pages) - {path.name + ".sha256"} <= {x.name for x in tmp_path.iterdir()}
+    assert set(names) - {path.name + ".sha256"} <= {x.name for x in tmp_path.iterdir()}
     assert not [*tmp_path.glob("*.unfinished")]
 
 
@@ -245,9 +247,8 @@ def test_full_disk_stops_with_a_sentence(coco, uninterrupted, tmp_path):
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
-    return list(
-        map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return list(map(int, children.split()))
 
 
 def test_torchrun_starts_killed_workers_again(coco, tmp_path):
