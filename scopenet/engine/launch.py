@@ -45,7 +45,14 @@ def _torchrun_worker(main: Callable, args) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    if size == local_size:
+        # torchrun keeps its store when it starts killed workers again, and in it the addresses of
+        # the dead. On several nodes the counts may differ.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = torch.distributed.PrefixStore(f"attempt_{attempt}", store)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(local_size)
     try:
         _worker(main, args, local_size)
