@@ -412,7 +412,8 @@ def test_keys_that_are_added():
         FOCAL_LOSS_ALPHA FOCAL_LOSS_GAMMA BIN_LOSS_WEIGHT LOC_LOSS_WEIGHT LOC_LOSS_TYPE
         SCORE_THRESH_TEST TOPK_CANDIDATES_TEST NMS_THRESH_TEST"""
     own = [f"MODEL.SCOPENET.{name}" for name in names.split()]
-    assert sorted(all_keys(cfg)) == sorted([*before, *own, "SOLVER.AMP.PRECISION"])
+    added = [*own, "SOLVER.AMP.PRECISION", "SOLVER.MAX_SKIPPED_ITERATIONS"]
+    assert sorted(all_keys(cfg)) == sorted([*before, *added])
 
 
 # The checks at start-up.
