@@ -44,10 +44,12 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
+WEB = ["gradio>=6.31,<7"]  # of web_demo.py
 # Of export_model.py to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
+CONVERT = ["globox>=2.9"]  # of convert_dataset.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
@@ -66,10 +68,12 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,
+        "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
+        "web": WEB,
         "onnx": ONNX,
         "openvino": OPENVINO,
-        "dev": [*DEV, "scopenet[analysis,data,experiments,onnx,openvino]"],
+        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,web]"],
     },
 )

@@ -17,7 +17,12 @@ matplotlib.use("Agg")
 
 
 def draw_beside_ground_truth(
-    dataset_dict: dict, instances: Instances, dataset_name: str, *, score_thresh: float, scale: int
+    dataset_dict: dict,
+    instances: Instances,
+    dataset_name: str,
+    *,
+    score_thresh: float,
+    scale: float,
 ) -> np.ndarray:
     """Ground truth on the left, detections on the right, both enlarged ``scale`` times.
 

@@ -94,6 +94,8 @@ def test_holds_the_state_of_the_training(trained):
 def test_tells_what_the_model_is(trained):
     checkpoint = load_final(trained)
     assert checkpoint["class_names"] == ["red", "green", "blue"]
+    assert f"torch {torch.__version__}" in checkpoint["versions"] and checkpoint["commit"]
+    assert "threads of" in checkpoint["hardware"]
     assert checkpoint["config"] == trained.cfg.dump()
     cfg = CfgNode.load_cfg(checkpoint["config"])
     assert build_model(cfg).load_state_dict(checkpoint["model"]).missing_keys == []

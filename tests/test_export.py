@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from miniature import TRAIN, VAL, mini_datasets
 
-from scopenet import ConfigError
+from scopenet import ConfigError, ScopeNetWithTTA
 from scopenet.engine.trained import load_trained
 from scopenet.export import exporting, main
 from scopenet.export.agreement import Agreement, compare
@@ -92,6 +92,27 @@ def test_trained_detector_is_default_predictor(checkpoint, detector):
     assert torch.equal(found.border_scores, expected.border_scores)
     assert detector.class_names == ["red", "green", "blue"]
     assert detector.category_ids == [1, 2, 3]
+
+
+def test_trained_detector_with_test_time_augmentation(checkpoint, detector, tmp_path, photos):
+    overrides = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(80, 96)"]
+    overrides += ["TEST.AUG.FLIP", "False"]
+    config = str(checkpoint.parent / "config.yaml")
+    augmented = load_trained(config, str(checkpoint), overrides)
+    image = photo(120, 90)
+    pixels = torch.from_numpy(image[:, :, ::-1].astype("float32").transpose(2, 0, 1))
+    augmented_model = ScopeNetWithTTA(
+        model=detector.model, min_sizes=(80, 96), max_size=4000, flip=False
+    )
+    with torch.no_grad():
+        (expected,) = augmented_model([{"image": pixels, "height": 120, "width": 90}])
+    found = augmented(image)["instances"]
+    assert torch.equal(found.scores, expected["instances"].scores)
+    assert not torch.equal(found.scores[:5], detector(image)["instances"].scores[:5])
+    with pytest.raises(ConfigError, match="Only a ScopeNet can be exported, not ScopeNetWithTTA"):
+        run_export(augmented, "onnx", tmp_path, photos)
+    with pytest.raises(ConfigError, match="MIN_SIZES is empty"):
+        load_trained(config, str(checkpoint), [*overrides, "TEST.AUG.MIN_SIZES", "()"])
 
 
 @pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 96), (130, 70)])

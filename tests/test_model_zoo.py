@@ -234,7 +234,7 @@ def test_beside_the_weights(zoo, trained):
     card = (folder / "README.md").read_text()
     assert f"| mini_val | {ap:.1f} |" in card
     assert "| iterations | 2 |" in card and "| training data | mini_train |" in card
-    assert "| commit | 0123abc |" in card and "| hardware | not recorded |" in card
+    assert "| commit | 0123abc |" in card and " threads of " in card
     assert "- SOLVER.MAX_ITER: 2\n" in card and "SOLVER.BASE_LR" not in card
     files = json.loads((zoo / "index.json").read_text())["models"][CONFIG]["files"]
     for name in (*folder.glob("*.pkl"), *folder.glob("*.safetensors")):
@@ -277,12 +277,12 @@ def test_another_model_takes_the_place(trained, tmp_path):
     assert "| mini_val | 12.3 | – | – |" in (tmp_path / "MODEL_ZOO.md").read_text()
 
 
-def test_training_json_and_no_evaluation(trained, tmp_path, capsys, monkeypatch):
+def test_what_the_checkpoint_records_and_no_evaluation(trained, tmp_path, capsys, monkeypatch):
     checkpoint = tmp_path / "run" / "model_final.pth"
     checkpoint.parent.mkdir()
-    checkpoint.write_bytes(trained.read_bytes())
-    recorded = {"hardware": "2 threads of a | processor", "commit": "abc", "seconds": 1.0}
-    (checkpoint.parent / "training.json").write_text(json.dumps(recorded))
+    content = torch.load(trained, weights_only=True)
+    content |= {"hardware": "2 threads of a | processor", "commit": "abc", "versions": "torch 1"}
+    torch.save(content, checkpoint)
     monkeypatch.setattr(
         "sys.argv",
         ["publish_model.py", str(checkpoint), "--config-file", CONFIG]

@@ -21,6 +21,7 @@ from PIL import Image
 
 from scopenet import ConfigError
 from scopenet.runtime import Predictor
+from scopenet.runtime.backends import load_backend
 from scopenet.runtime.metadata import KEY, Metadata, parse_metadata
 from scopenet.runtime.resize import network_size, resize
 from scopenet.runtime.results import ArrayInstances, Outputs, rescale, to_instances
@@ -308,6 +309,22 @@ def test_precision_of_openvino(tmp_path, monkeypatch, recorded, given, capabilit
     assert seen == [
         {"INFERENCE_PRECISION_HINT": expected, "NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 1}
     ]
+
+
+def test_threads_of_onnxruntime_are_shared(tmp_path):
+    path = write_toy(tmp_path / "model.onnx")
+    for batch_size, num_threads, each in ((1, 3, 3), (2, 4, 2), (4, 2, 1)):
+        predictor = Predictor(path, batch_size=batch_size, num_threads=num_threads)
+        options = predictor._backend.session.get_session_options()
+        assert options.intra_op_num_threads == each
+
+
+def test_results_outlive_the_next_call(toy):
+    backend = load_backend(toy, device="cpu", precision=None, num_streams=1, num_threads=None)
+    first = backend(image(10, 20, blue=51))
+    backend(image(30, 40, blue=255))
+    assert first.boxes[0].tolist() == [0, 0, 20, 10]
+    assert first.scores[0] == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("suffix, package", [(".onnx", "onnxruntime"), (".xml", "openvino")])

@@ -4,12 +4,14 @@
     python projects/ScopeNet/train_net.py --config-file configs/ScopeNet_R_50_FPN_1x.yaml \
         --num-gpus 8
 
-All flags are those of Detectron2's ``tools/train_net.py``.
+The flags are those of Detectron2's ``tools/train_net.py``, and four for data of one's own, see
+docs/own_data.md.
 """
 
 from detectron2.engine import default_argument_parser
 
+from scopenet.data.custom import add_flags
 from scopenet.engine.main import run
 
 if __name__ == "__main__":
-    run(default_argument_parser().parse_args())
+    run(add_flags(default_argument_parser()).parse_args())

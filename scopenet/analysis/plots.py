@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,8 +28,6 @@ STYLE = {
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#7f7f7f"
 RUN_COLORS = (BLUE, ORANGE)
 SCORE_COLORS = {"p_cls": BLUE, "p_loc": GREEN, "p_box": ORANGE, "score": BLUE}
-# From unsure to sure, bright enough to be seen on a photograph.
-CONFIDENCE_COLORS = LinearSegmentedColormap.from_list("", ["#ff2f6e", "#ffd23f", "#2ee6d6"])
 SCORE_NAMES = {"p_cls": "$p_{cls}$", "p_loc": "$p_{loc}$", "p_box": "$p_{box}$", "score": "score"}
 
 

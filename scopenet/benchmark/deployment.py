@@ -20,6 +20,7 @@ from .suites import Record, Settings
 from .workload import Case, random_inputs
 
 CASE = Case(1, 480, 640, 0)
+TURN = 2.0  # seconds
 EXPORTS = {
     "TorchScript": ("torchscript", "float32"),
     "pt2": ("pt2", "float32"),
@@ -53,7 +54,8 @@ class DeploymentSuite:
                 works[name] = _work(
                     _exported(contestant.model, path, format_name, precision), image
                 )
-            times = time_in_turns(works, torch.device("cpu"), repeats=settings.repeats)
+            device, repeats = torch.device("cpu"), settings.repeats
+            times = time_in_turns(works, device, repeats=repeats, turn=TURN)
         for name in works:
             yield Record(self.name, name, CASE, times[name], 0)
 

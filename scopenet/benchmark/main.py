@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ..config_file import ConfigError
-from ..experiments.runs import commit, hardware, versions
+from ..engine.environment import commit, hardware, versions
 from .contestants import STOCK_CONFIGS, Contestant, build_contestant
 from .deployment import DeploymentSuite
 from .loading import LoadingSuite

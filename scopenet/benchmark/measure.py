@@ -70,26 +70,26 @@ def time_repeatedly(work: Work, device: torch.device, number: int) -> dict[str, 
 
 
 def time_in_turns(
-    works: dict[str, Work], device: torch.device, *, repeats: int
+    works: dict[str, Work], device: torch.device, *, repeats: int, turn: float = 0.05
 ) -> dict[str, list[dict[str, float]]]:
     """Seconds by lap of each work, ``repeats`` times each.
 
-    In every round each has its turn, in an order that turns too. Short works are called several
-    times in a row, for a twentieth of a second, so that a turn says what they take in a loop and
-    not how well the caches were left by others.
+    In every round each has its turn, in an order that turns too. Works shorter than ``turn``
+    seconds are called several times in a row, so that a turn says what they take in a loop and not
+    how well the caches, and threads that still wait for work, were left by others.
     """
     numbers = {}
     for name, work in works.items():
         seconds = sum(time_once(work, device).values())  # a warm-up
         if seconds < 0.5:
             seconds = sum(time_once(work, device).values())
-        numbers[name] = min(100, max(1, round(0.05 / seconds)))
+        numbers[name] = min(100, max(1, round(turn / seconds)))
     names, times = list(works), {name: [] for name in works}
     gc.collect()
     gc.disable()
     try:
-        for turn in range(repeats):
-            start = turn % len(names)
+        for i in range(repeats):
+            start = i % len(names)
             for name in names[start:] + names[:start]:
                 times[name].append(time_repeatedly(works[name], device, numbers[name]))
             gc.collect()

@@ -5,6 +5,7 @@ worker is in. Here batches are built from indices and augmentation is seeded by
 (seed, iteration, index), so that a run can continue where it stopped, with any number of workers.
 """
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_file import ConfigError
 from ..signals import leave_signals_to_trainer
+from .image_file import unreadable_image
+from .usable_boxes import drop_unusable_boxes
+
+# Under this key a sample names the files that it takes the place of, and why; a sample of nothing
+# else stands for no readable image at all.
+UNREADABLE = "unreadable_images"
+BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluation
 
 
 def shuffled_indices(size: int, seed: int) -> Iterator[int]:
@@ -95,18 +104,79 @@ def seeded_rng(*key: int) -> Iterator[None]:
 class SeededDataset(Dataset):
     """Maps a (seed, iteration, index) to the mapped, augmented image ``index``."""
 
-    def __init__(self, dicts: Sequence[dict], mapper: Callable[[dict], dict]):
+    def __init__(
+        self, dicts: Sequence[dict], mapper: Callable[[dict], dict], *, max_unreadable: int = 0
+    ):
         # Serialized, so that loader processes share one copy (https://github.com/pytorch/pytorch/
         # issues/13246).
         self.dicts = DatasetFromList(dicts, copy=False)
         self.mapper = mapper
+        self.max_unreadable = max_unreadable
 
     def __len__(self) -> int:
         return len(self.dicts)
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict:
-        with seeded_rng(*key):
-            return self.mapper(self.dicts[key[-1]])
+        """The image; where its file is unreadable, another one, which (seed, iteration, index)
+        decides on as well. See :data:`UNREADABLE` for what is said of such files."""
+        seed, iteration, _ = key
+        unreadable: dict[str, str] = {}
+        for index in self._candidates(key):
+            sample = self.dicts[index]
+            try:
+                with seeded_rng(seed, iteration, index):
+                    mapped = self.mapper(sample)
+            except Exception:
+                problem = unreadable_image(sample)
+                if not problem:  # it is something else that went wrong
+                    raise
+                unreadable[sample["file_name"]] = problem
+                if len(unreadable) > self.max_unreadable:
+                    break
+            else:
+                return mapped | {UNREADABLE: unreadable} if unreadable else mapped
+        return {UNREADABLE: unreadable}
+
+    def _candidates(self, key: tuple[int, int, int]) -> Iterator[int]:
+        yield key[-1]
+        order = np.random.default_rng(key).permutation(len(self.dicts)).tolist()
+        yield from (index for index in order if index != key[-1])
+
+
+class ReportingLoader(DataLoader):
+    """A loader that logs every unreadable image file once, and stops where they are too many.
+
+    Attributes:
+        max_unreadable: how many different ones may be met in this process.
+    """
+
+    max_unreadable = 0
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        met: set[str] = set()
+        for batch in super().__iter__():
+            for sample in batch:
+                for file_name, problem in sample.pop(UNREADABLE, {}).items():
+                    if file_name not in met:
+                        met.add(file_name)
+                        self._report(file_name, problem, len(met))
+            if not all(batch):
+                raise ConfigError(
+                    "No image of the training set can be read; check_dataset.py says why."
+                )
+            yield batch
+
+    def _report(self, file_name: str, problem: str, number: int) -> None:
+        if number > self.max_unreadable:
+            raise ConfigError(
+                f"{number} images cannot be read, the last is {file_name} ({problem}); mend them "
+                "(check_dataset.py lists them) or raise DATALOADER.MAX_UNREADABLE_IMAGES, now "
+                f"{self.max_unreadable}."
+            )
+        logging.getLogger(__name__).warning(
+            f"{file_name} cannot be read ({problem}): training takes another image in its place, "
+            f"evaluation a blank one. These are {number} so far, {self.max_unreadable} may be."
+        )
 
 
 def _as_list(batch: list[Any]) -> list[Any]:
@@ -121,8 +191,10 @@ def build_train_loader(
     seed: int,
     num_workers: int = 0,
     aspect_ratio_grouping: bool = True,
+    max_unreadable: int = 0,
 ) -> DataLoader:
-    """The training loader; ``loader.batch_sampler.start_iter`` sets where it starts.
+    """The training loader, which leaves out unusable boxes; ``loader.batch_sampler.start_iter``
+    sets where it starts.
 
     Args:
         dataset: dicts in Detectron2's format.
@@ -130,18 +202,73 @@ def build_train_loader(
         total_batch_size: images of an iteration over all workers.
         seed: >= 0, equal in all workers.
         num_workers: loader processes of each worker.
-        aspect_ratio_grouping: batches hold either wide or high images only.
+        aspect_ratio_grouping: batches hold either wide or high images only, but for those that
+            take the place of an unreadable one.
+        max_unreadable: see :class:`ReportingLoader`.
 
     Raises:
-        ConfigError: see :class:`SeededBatchSampler`.
+        ConfigError: see :class:`SeededBatchSampler`; and from the loader, too many images cannot be
+            read.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
     sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
-    return DataLoader(
-        SeededDataset(dataset, mapper),
+    loader = ReportingLoader(
+        SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable),
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=_as_list,
         persistent_workers=num_workers > 0,
         worker_init_fn=leave_signals_to_trainer,
     )
+    loader.max_unreadable = max_unreadable
+    return loader
+
+
+class EvaluationDataset(Dataset):
+    """Every image once and as it is; an unreadable one is blank, and :data:`UNREADABLE` says so."""
+
+    def __init__(self, dicts: Sequence[dict], mapper: Callable[[dict], dict]):
+        self.dicts = DatasetFromList(dicts, copy=False)
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def __getitem__(self, index: int) -> dict:
+        sample = self.dicts[index]
+        try:
+            return self.mapper(sample)
+        except Exception:
+            problem = unreadable_image(sample)
+            if not problem:
+                raise
+        # Without annotations, so that no loss is computed of it.
+        kept = {k: v for k, v in sample.items() if k != "annotations"}
+        blank = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
+        return kept | {"image": blank, UNREADABLE: {sample["file_name"]: problem}}
+
+
+def build_validation_loader(
+    dataset: Sequence[dict],
+    *,
+    mapper: Callable[[dict], dict],
+    batch_size: int = 1,
+    num_workers: int = 0,
+    max_unreadable: int = 0,
+) -> DataLoader:
+    """Detectron2's test loader, which stops at unreadable images only where they are too many.
+
+    Args:
+        mapper: for AP ``DatasetMapper(cfg, is_train=False)``; for losses one that keeps labels.
+        batch_size: images of one batch of this process.
+        dataset, num_workers, max_unreadable: see :func:`build_train_loader`.
+    """
+    loader = ReportingLoader(
+        EvaluationDataset(dataset, mapper),
+        sampler=InferenceSampler(len(dataset)),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_as_list,
+    )
+    loader.max_unreadable = max_unreadable
+    return loader

@@ -144,13 +144,13 @@ def read_boxes(xml: bytes) -> np.ndarray:
     return np.array(boxes).reshape(-1, 4)
 
 
-def tile_starts(length: int, tile: int) -> list[int]:
-    """Where the tiles start that cover `length` pixels evenly.
+def tile_starts(length: int, tile: int, overlap: int = 0) -> list[int]:
+    """Where the tiles start that cover `length` pixels evenly; neighbours share `overlap` or more.
 
     Every tile has its full size, so that all are seen at one scale; where `length` is no multiple
     of it, neighbours overlap, and a tree in the overlap counts in both.
     """
-    count = math.ceil(length / tile)
+    count = max(1, math.ceil((length - overlap) / (tile - overlap)))
     return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)]
 
 

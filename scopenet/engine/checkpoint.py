@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from ..config_file import ConfigError
 from .checksum import list_checkpoints, newest_sound, write_checkpoint
+from .finetuning import check_same_classes, forget_other_classes, report_forgotten
 
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
 # pickle's protocols.
@@ -87,6 +88,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
         super().__init__(model, save_dir, **checkpointables)
         self.extra = extra or {}
+        self._is_resumed = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """
@@ -135,6 +137,24 @@ class SafeCheckpointer(DetectionCheckpointer):
         blobs = loaded.get("blobs", loaded)
         model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
         return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """See fvcore's ``Checkpointer.load``: without ``checkpointables`` a run is resumed.
+
+        Raises:
+            ConfigError: it would be resumed with other classes.
+        """
+        self._is_resumed = checkpointables is None
+        return super().load(path, checkpointables)
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        class_names = self.extra.get("class_names", [])
+        if self._is_resumed:
+            check_same_classes(checkpoint, class_names)
+        forget_other_classes(checkpoint, class_names)
+        incompatible = super()._load_model(checkpoint)
+        report_forgotten(incompatible)
+        return incompatible
 
     def _torch_load(self, filename: str) -> dict[str, Any]:
         return load_tensors(filename)

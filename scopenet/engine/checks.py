@@ -123,7 +123,10 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
     """
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if training else tuple(cfg.DATASETS.TEST)
     if training and not cfg.DATASETS.TRAIN:
-        raise ConfigError("DATASETS.TRAIN is empty; name a registered data set.")
+        raise ConfigError(
+            "DATASETS.TRAIN is empty; name a registered data set, or give --train-json and "
+            "--train-images."
+        )
     if training:
         check_reference_world_size(cfg)
     node = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)

@@ -1,18 +1,71 @@
-"""COCO's evaluation with average recall beside average precision."""
+"""COCO's evaluation with average recall beside average precision, also of nothing found."""
 
+import contextlib
+import io
+import logging
+import math
+
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..data.coco_json import clean, read_coco_json
+from ..data.custom import is_custom
 
 # Where COCOeval.summarize leaves the average recall at 10 and 100 detections per image.
 _RECALLS = {"AR10": 7, "AR100": 8}
+_SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 class CocoEvaluator(COCOEvaluator):
-    """``COCOEvaluator`` that also reports the "AR10" and "AR100" of table 3, in percent."""
+    """``COCOEvaluator`` that also reports the "AR10" and "AR100" of table 3, in percent.
+
+    Without any detection AP is 0, and NaN only where there is no ground truth. Data sets of
+    ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable.
+    """
+
+    def __init__(self, dataset_name: str, *args, **kwargs):
+        super().__init__(dataset_name, *args, **kwargs)
+        if is_custom(dataset_name):
+            content, _ = clean(read_coco_json(MetadataCatalog.get(dataset_name).json_file))
+            self._coco_api = _indexed(content)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:
-        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
         if iou_type != "bbox":
-            return results
-        if coco_eval is None:  # no predictions
-            return results | dict.fromkeys(_RECALLS, float("nan"))
-        return results | {k: float(coco_eval.stats[i] * 100) for k, i in _RECALLS.items()}
+            return super()._derive_coco_results(coco_eval, iou_type, class_names)
+        logger = logging.getLogger(__name__)
+        if coco_eval is None:
+            logger.warning("Nothing was detected in any image: AP is 0.")
+            coco_eval = evaluate_nothing(self._coco_api)
+        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        results |= {k: _percent(coco_eval.stats[i]) for k, i in _RECALLS.items()}
+        if without := [size for key, size in _SIZES.items() if math.isnan(results[key])]:
+            logger.info(
+                f"There are no {' or '.join(without)} objects: their AP is left empty (nan), not 0."
+            )
+        return results
+
+
+def _percent(share: float) -> float:
+    """COCOeval's figure in percent; it writes -1 where there is no ground truth."""
+    return float(share * 100) if share >= 0 else math.nan
+
+
+def _indexed(content: dict) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        api = COCO()
+        api.dataset = content
+        api.createIndex()
+    return api
+
+
+def evaluate_nothing(ground_truth: COCO) -> COCOeval:
+    """COCOeval's figures where nothing was detected; its own loading of results wants some."""
+    nothing = _indexed(ground_truth.dataset | {"annotations": []})
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval = COCOeval(ground_truth, nothing, "bbox")
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    return coco_eval

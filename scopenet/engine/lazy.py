@@ -11,11 +11,14 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.solver import LRMultiplier
 from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..config import add_scopenet_config
 from ..config_file import ConfigError, find_config
-from ..data.loader import build_train_loader
+from ..data.loader import build_train_loader, build_validation_loader
+from ..data.usable_boxes import drop_unusable_boxes
+from .evaluator import CocoEvaluator
 from .trainer import Trainer
 
 
@@ -53,9 +56,9 @@ def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, ListConfig) else (names,)
 
 
-def architecture(model: DictConfig) -> str:
-    """The name of the model's class."""
-    return getattr(model._target_, "__name__", model._target_)
+def architecture(node: DictConfig) -> str:
+    """The name of the class of the model, or of another part of a LazyConfig."""
+    return getattr(node._target_, "__name__", node._target_)
 
 
 def run_settings(lazy: DictConfig) -> CfgNode:
@@ -116,6 +119,7 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
                 seed=cfg.SEED,
                 num_workers=train.num_workers,
                 aspect_ratio_grouping=train.get("aspect_ratio_grouping", True),
+                max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
             )
 
         @classmethod
@@ -126,9 +130,25 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
             return instantiate(test)
 
         @classmethod
+        def build_labelled_loader(cls, cfg):
+            test = lazy.dataloader.test
+            mapper = test.mapper.copy()
+            mapper.is_train = True  # keeps the boxes
+            return build_validation_loader(
+                drop_unusable_boxes(instantiate(test.dataset)),
+                mapper=instantiate(mapper),
+                batch_size=max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()),
+                num_workers=test.get("num_workers", 0),
+                max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
+            )
+
+        @classmethod
         def build_evaluator(cls, cfg, dataset_name):
             here = lazy.copy()
             here.train.output_dir = cfg.OUTPUT_DIR
-            return instantiate(here.dataloader.evaluator)
+            evaluator = here.dataloader.evaluator
+            if architecture(evaluator).split(".")[-1] == "COCOEvaluator":  # Detectron2's
+                evaluator._target_ = f"{CocoEvaluator.__module__}.{CocoEvaluator.__name__}"
+            return instantiate(evaluator)
 
     return LazyTrainer

@@ -6,11 +6,14 @@ import sys
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from ..config_file import ConfigError, find_config, load_config
+from ..data.custom import entries_of_flags, lazy_overrides, use_custom_datasets
 from .checkpoint import SafeCheckpointer
 from .checks import (
     check_config,
@@ -19,6 +22,7 @@ from .checks import (
     check_test_time_augmentation,
     check_weights,
 )
+from .finetuning import check_same_classes
 from .launch import launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
 from .program_errors import one_sentence_errors
@@ -37,8 +41,9 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     """
     if not args.config_file:
         raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
+    flags = entries_of_flags(args)
     if args.config_file.endswith(".py"):
-        lazy = load_lazy_config(args.config_file, args.opts)
+        lazy = load_lazy_config(args.config_file, [*lazy_overrides(flags), *args.opts])
         cfg = run_settings(lazy)
         names = cfg.DATASETS.TEST if args.eval_only else cfg.DATASETS.TRAIN + cfg.DATASETS.TEST
         check_datasets(names)
@@ -47,6 +52,7 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
         trainer_class = lazy_trainer(lazy)
     else:
         cfg = load_config(args.config_file, args.opts)
+        use_custom_datasets(cfg, flags, training=not args.eval_only)
         check_config(cfg, training=not args.eval_only)
         trainer_class = Trainer
     check_test_time_augmentation(cfg)
@@ -54,11 +60,19 @@ def read_job(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     return trainer_class, cfg
 
 
+def log_to_file(output_dir: str) -> None:
+    """What this package logs goes where Detectron2's ``default_setup`` sends its own."""
+    logger = logging.getLogger("scopenet")
+    if not logger.handlers:
+        setup_logger(output_dir, comm.get_rank(), name="scopenet", enable_propagation=True)
+
+
 def main(args: argparse.Namespace) -> dict | None:
     """The work of one worker process; returns the evaluation's results."""
     trainer_class, cfg = read_job(args)
     cfg.freeze()
     default_setup(trainer_class.source_config(cfg), args)
+    log_to_file(cfg.OUTPUT_DIR)
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
@@ -67,7 +81,9 @@ def main(args: argparse.Namespace) -> dict | None:
                 f"--eval-only --resume, but {cfg.OUTPUT_DIR} has no checkpoint; correct OUTPUT_DIR "
                 "or set MODEL.WEIGHTS without --resume."
             )
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        for name in cfg.DATASETS.TEST:
+            check_same_classes(loaded, MetadataCatalog.get(name).get("thing_classes", []))
         results = trainer_class.test(cfg, model)
         if cfg.TEST.AUG.ENABLED:
             results |= trainer_class.test_with_TTA(cfg, model)

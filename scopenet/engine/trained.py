@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetCatalog, DatasetMapper, Metadata, MetadataCatalog
-from detectron2.data.transforms import AugInput
+from detectron2.data.transforms import AugInput, AugmentationList
 from omegaconf import DictConfig
 from torch import nn
 
 from ..config_file import ConfigError, load_config
 from ..model_zoo.models import build
+from ..modeling import ScopeNetWithTTA
 from .checkpoint import StrictCheckpointer
+from .checks import check_test_time_augmentation
 from .lazy import load_lazy_config, run_settings
+
+
+class TooThinError(ValueError):
+    """An image of which nothing would be left after the resizing."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,14 @@ class TrainedDetector:
         """The model's output for an image (H, W, 3), uint8 BGR, in px of the image.
 
         Raises:
-            ValueError: nothing would be left of the image's shorter side.
+            TooThinError: nothing would be left of the image's shorter side.
         """
         resized = AugInput(image)
-        self.mapper.augmentations(resized)
+        try:
+            self.mapper.augmentations(resized)
+        except ValueError as error:
+            height, width = image.shape[:2]
+            raise TooThinError(f"its {width} x {height} px are too thin") from error
         return self.detect(resized.image, image.shape[:2])
 
     @torch.no_grad()
@@ -63,7 +73,8 @@ def load_trained(config_file: str, weights: str, overrides: list[str]) -> Traine
     Args:
         config_file: YAML or LazyConfig, here or below the project's configs.
         weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
-        overrides: KEY VALUE, of a LazyConfig path.key=value.
+        overrides: KEY VALUE, of a LazyConfig path.key=value. With ``TEST.AUG.ENABLED`` the detector
+            uses test-time augmentation.
 
     Raises:
         ConfigError: the config is wrong, or there are no weights that fit it.
@@ -83,6 +94,10 @@ def load_trained(config_file: str, weights: str, overrides: list[str]) -> Traine
     recorded = StrictCheckpointer(model).load(weights).get("class_names")
     train, test = tuple(settings.DATASETS.TRAIN), tuple(settings.DATASETS.TEST)
     class_names, category_ids = _classes(recorded, test + train, getattr(model, "num_classes", 0))
+    check_test_time_augmentation(settings)
+    if settings.TEST.AUG.ENABLED:
+        model = ScopeNetWithTTA(settings, model)
+        mapper.augmentations = AugmentationList([])  # views are made of the image itself
     return TrainedDetector(model, mapper, class_names, category_ids, config, train, test)
 
 

@@ -6,11 +6,13 @@ import tempfile
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.data import DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -26,12 +28,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config_file import ConfigError
-from ..data.loader import build_train_loader
+from ..data.loader import build_train_loader, build_validation_loader
+from ..data.usable_boxes import drop_unusable_boxes
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
 from .interruption import StopOnSignal
 from .non_finite import NonFiniteGuard, StepSkipped
+from .validation import insert_validation
 
 
 class CPUAutocastTrainer(SimpleTrainer):
@@ -137,11 +142,15 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def describe(cls, cfg: CfgNode) -> dict:
-        """What a checkpoint says of its model: the config as YAML and the class names."""
+        """What a checkpoint says of its model: the config as YAML, the class names, and what it
+        was trained on."""
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
         return {
             "config": to_yaml(cls.source_config(cfg)),
             "class_names": list(metadata.get("thing_classes", [])),
+            "hardware": hardware(),
+            "versions": versions(),
+            "commit": commit(),
         }
 
     @classmethod
@@ -165,6 +174,31 @@ class Trainer(DefaultTrainer):
             seed=cfg.SEED,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
+        )
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        """See :func:`~scopenet.data.loader.build_validation_loader`."""
+        return build_validation_loader(
+            get_detection_dataset_dicts(dataset_name, filter_empty=False),
+            mapper=DatasetMapper(cfg, is_train=False),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
+        )
+
+    @classmethod
+    def build_labelled_loader(cls, cfg: CfgNode):
+        """The first test set as in evaluation, but in training's batches and with its boxes."""
+        augmentations = build_augmentation(cfg, is_train=False)
+        return build_validation_loader(
+            drop_unusable_boxes(
+                get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
+            ),
+            mapper=DatasetMapper(cfg, is_train=True, augmentations=augmentations),
+            batch_size=max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
         )
 
     @classmethod
@@ -186,9 +220,15 @@ class Trainer(DefaultTrainer):
         return {f"{kind}_TTA": results for kind, results in cls.test(cfg, model).items()}
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Those of ``DefaultTrainer``, and the evaluation with test-time augmentation, once at the
-        end and before what writes the metrics."""
-        hooks = super().build_hooks()
+        """Those of ``DefaultTrainer``, those of :mod:`.validation`, and the evaluation with
+        test-time augmentation, once at the end and before what writes the metrics."""
+        hooks = insert_validation(
+            super().build_hooks(),
+            period=self.cfg.TEST.EVAL_PERIOD,
+            names=self.cfg.DATASETS.TEST,
+            loader=partial(self.build_labelled_loader, self.cfg),
+            checkpointer=self.checkpointer,
+        )
         if self.cfg.TEST.AUG.ENABLED:
 
             def test_with_TTA():

@@ -4,9 +4,7 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import resource
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,13 +12,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import torch
-from detectron2 import __version__ as D2_VERSION
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 
-from .. import __version__
 from ..engine.checkpoint import SafeCheckpointer
+from ..engine.environment import commit, hardware, versions
 from ..engine.launch import launch
 from .jobs import Job, resolve
 from .results import KEY, METRICS, Results
@@ -28,27 +25,6 @@ from .results import KEY, METRICS, Results
 FINISHED = "training.json"  # written when a training is complete
 WEIGHTS = "model_final.pth"
 CONSOLE = "console.log"
-
-
-def commit() -> str:
-    """Of the clone this runs from, or the package's version."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else f"v{__version__}"
-
-
-def hardware() -> str:
-    if torch.cuda.is_available():
-        return f"{comm.get_world_size()} x {torch.cuda.get_device_name()}"
-    cpuinfo = Path("/proc/cpuinfo")
-    names = cpuinfo.read_text().split("model name\t: ")[1:] if cpuinfo.exists() else []
-    name = names[0].splitlines()[0] if names else platform.machine()
-    return f"{comm.get_world_size() * torch.get_num_threads()} threads of {name}"
-
-
-def versions() -> str:
-    return f"Python {platform.python_version()}, torch {torch.__version__}, detectron2 {D2_VERSION}"
 
 
 def training_seconds(folder: Path) -> float:

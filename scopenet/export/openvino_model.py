@@ -12,30 +12,30 @@ from ..runtime.metadata import KEY, Metadata
 from .graph import DetectionGraph
 from .onnx_model import write_onnx
 
-LAST_LAYERS = ("cls_score", "bin_score", "border_pred")
+UNQUANTIZED = ("bin_score", "border_pred")
 
 
-def _last_layers(model: Any) -> list[str]:
-    """Names of the convolutions whose outputs are decoded."""
+def _unquantized(model: Any) -> list[str]:
+    """Names of the convolutions whose outputs the borders are decoded from."""
     convolutions = (x for x in model.get_ordered_ops() if x.get_type_name() == "Convolution")
     weights = {x.get_friendly_name(): x.input_value(1).get_node() for x in convolutions}
     return [
         name
         for name, x in weights.items()
-        if any(f"head.{layer}." in x.get_friendly_name() for layer in LAST_LAYERS)
+        if any(f"head.{layer}." in x.get_friendly_name() for layer in UNQUANTIZED)
     ]
 
 
 def _quantize(model: Any, calibration: Sequence[np.ndarray]) -> Any:
-    """The last layers, a small part of the work, stay in float32: the choice between two bins can
-    be a close one, and a border jumps when it turns over."""
+    """The last layers of the borders, a small part of the work, stay in float32: the choice between
+    two bins can be a close one, and a border jumps when it turns over."""
     nncf = import_extra("nncf", "openvino")
     return nncf.quantize(
         model,
         nncf.Dataset(calibration),
         subset_size=len(calibration),
         preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=_last_layers(model)),
+        ignored_scope=nncf.IgnoredScope(names=_unquantized(model)),
     )
 
 

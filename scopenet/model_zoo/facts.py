@@ -1,7 +1,5 @@
 """What is known of a training, for the model's card. What is not known is said to be so."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -43,14 +41,9 @@ def config_facts(config: CfgNode | DictConfig, iterations: int) -> dict[str, str
     }
 
 
-def recorded_facts(folder: Path) -> dict[str, str]:
-    """What training.json says, which run_experiments.py leaves in the folder of a training."""
-    path = folder / "training.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return {x: str(found.get(x, UNKNOWN)) for x in RECORDED}
-    except (ValueError, AttributeError):  # a file of another program
-        return dict.fromkeys(RECORDED, UNKNOWN)
+def recorded_facts(checkpoint: dict[str, Any]) -> dict[str, str]:
+    """What the trainer has written into a checkpoint about where it ran."""
+    return {x: str(checkpoint.get(x, UNKNOWN)) for x in RECORDED}
 
 
 def changes(config: dict, source: dict) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def publish(
         metrics_file: an evaluation, by default that of the training; see
             :mod:`scopenet.model_zoo.metrics`.
         recorded: what is known of the training under :data:`~scopenet.model_zoo.facts.RECORDED`,
-            by default what training.json beside the checkpoint says.
+            by default what the checkpoint says.
 
     Raises:
         ConfigError: the checkpoint, the config or the evaluation is not what it should be.
@@ -61,7 +61,7 @@ def publish(
     if metrics:
         files["metrics.json"] = _json({k: {"bbox": v} for k, v in metrics.items()})
     facts = config_facts(trained, content["iteration"] + 1)
-    facts |= recorded_facts(checkpoint.parent) | (recorded or {})
+    facts |= recorded_facts(content) | (recorded or {})
     card = write_card(
         name,
         facts=facts,

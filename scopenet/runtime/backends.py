@@ -54,6 +54,8 @@ class OnnxBackend:
             )
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
+        # Threads that wait for work would keep the processor busy between two images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if num_threads:
             options.intra_op_num_threads = max(num_threads // num_streams, 1)
         try:

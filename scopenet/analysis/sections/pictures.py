@@ -8,11 +8,12 @@ from detectron2.utils.visualizer import Visualizer
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from ...border_colors import CONFIDENCE_COLORS, CONFIDENCES, border_lines
 from ..coco_evaluation import evaluate, matches
 from ..ground_truth import BOX
 from ..image_quality import box_quality
 from ..page import Figure, Gallery, Section
-from ..plots import CONFIDENCE_COLORS, figure_uri, new_figure, photo_uri
+from ..plots import figure_uri, new_figure, photo_uri
 from ..run import BORDER_SCORES
 from ..study import Measurement, Study
 
@@ -20,15 +21,7 @@ TITLE = "Figure 4: the best and the worst images"
 NUM_PICTURES = 6  # of each kind
 MAX_LABELS = 15  # of a picture; more would hide it
 PICTURE_WIDTH = 560  # px, at least
-# Where the colours end: at 0.5 two bins may be as probable as each other.
-CONFIDENCES = Normalize(0.5, 1.0, clip=True)
 SCORES = Normalize(0.0, 1.0)  # of detectors without confidences
-
-
-def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
-    """The borders (l, t, r, b) of an XYXY box, each as the x and the y of its two ends."""
-    x0, y0, x1, y1 = box
-    return [([x0, x0], [y0, y1]), ([x0, x1], [y0, y0]), ([x1, x1], [y0, y1]), ([x0, x1], [y1, y1])]
 
 
 def draw_borders(

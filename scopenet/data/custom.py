@@ -1,0 +1,196 @@
+"""Data sets of one's own in COCO format, registered by config entries or flags.
+
+An entry of ``DATASETS.CUSTOM`` is ``{name: ..., json: ..., images: ...}``: the name that
+``DATASETS.TRAIN`` and ``TEST`` use, the COCO json, and the folder its file names start from.
+"""
+
+import argparse
+import logging
+import os
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from ..config_file import ConfigError
+from .coco_json import class_names, clean, ordered_categories, read_coco_json
+
+FIELDS = ("name", "json", "images")
+FLAG_NAMES = {"train": "own_train", "val": "own_val"}
+_KEYS = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}  # where NUM_CLASSES is
+
+
+def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the four flags that name data of one's own."""
+    group = parser.add_argument_group("data of your own, see docs/own_data.md")
+    for split, purpose in (("train", "train on"), ("val", "evaluate on")):
+        group.add_argument(f"--{split}-json", default="", help=f"COCO json to {purpose}")
+        group.add_argument(f"--{split}-images", default="", help="folder of its images")
+    return parser
+
+
+def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """The entry of each split that is given by flags, by "train" and "val".
+
+    Raises:
+        ConfigError: a json without its folder, or the reverse.
+    """
+    entries = {}
+    for split, name in FLAG_NAMES.items():
+        json_file, images = (getattr(args, f"{split}_{x}", "") for x in ("json", "images"))
+        if bool(json_file) != bool(images):
+            raise ConfigError(f"--{split}-json and --{split}-images go together; give both.")
+        if json_file:
+            # In full, so that the config that is written beside the checkpoints works anywhere.
+            paths = {"json": os.path.abspath(json_file), "images": os.path.abspath(images)}
+            entries[split] = {"name": name} | paths
+    return entries
+
+
+def use_custom_datasets(cfg: CfgNode, flags: dict[str, dict[str, str]], *, training: bool) -> None:
+    """Register the entries of ``cfg`` and of the flags, and set ``NUM_CLASSES`` to fit them.
+
+    Args:
+        cfg: changed: the flags' entries and names, and the number of classes.
+        flags: of :func:`entries_of_flags`.
+        training: whether ``DATASETS.TRAIN`` is used.
+
+    Raises:
+        ConfigError: an entry or its file is not what it should be, or two splits differ in their
+            classes.
+    """
+    if not flags and not cfg.DATASETS.CUSTOM:
+        return
+    if flags:
+        if training and "train" not in flags:
+            raise ConfigError("Training needs --train-json and --train-images; give both.")
+        if not training and "val" not in flags:
+            raise ConfigError("--eval-only needs --val-json and --val-images; give both.")
+        kept = [x for x in cfg.DATASETS.CUSTOM if x.get("name") not in FLAG_NAMES.values()]
+        cfg.DATASETS.CUSTOM = [*kept, *flags.values()]
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (
+            (flags[split]["name"],) if split in flags else () for split in FLAG_NAMES
+        )
+    for entry in cfg.DATASETS.CUSTOM:
+        register(entry)
+    used = (*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST)
+    names = check_classes([x for x in used if is_custom(x)])
+    node = _KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    if names and node:
+        cfg.MODEL[node].NUM_CLASSES = len(names)
+
+
+def lazy_overrides(flags: dict[str, dict[str, str]]) -> list[str]:
+    """The flags as overrides of a LazyConfig; their data sets are registered.
+
+    Raises:
+        ConfigError: as :func:`use_custom_datasets`.
+    """
+    for entry in flags.values():
+        register(entry)
+    names = check_classes([x["name"] for x in flags.values()])
+    loaders = {"train": "train", "val": "test"}
+    overrides = [f"dataloader.{loaders[k]}.dataset.names={x['name']}" for k, x in flags.items()]
+    return [*overrides, f"model.num_classes={len(names)}"] if flags else []
+
+
+def register(entry: dict[str, str]) -> None:
+    """Register one entry with Detectron2, in place of an earlier one of its name.
+
+    Raises:
+        ConfigError: the entry is malformed, its files are missing, or its name is taken.
+    """
+    if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
+        raise ConfigError(f"An entry of DATASETS.CUSTOM has {', '.join(FIELDS)}; this is {entry}.")
+    name, json_file, images = (entry[field] for field in FIELDS)
+    if not all(isinstance(x, str) and x for x in (name, json_file, images)):
+        raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
+    if not os.path.isdir(images):
+        raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
+    names = class_names(read_coco_json(json_file))
+    if name in DatasetCatalog:
+        if not is_custom(name):
+            raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: load(json_file, images, name))
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=images,
+        evaluator_type="coco",
+        is_custom=True,
+        thing_classes=names,
+    )
+
+
+def is_custom(name: str) -> bool:
+    """Whether a data set was registered here."""
+    return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)
+
+
+def check_classes(names: list[str]) -> list[str]:
+    """
+    Args:
+        names: registered data sets that are used together.
+
+    Returns:
+        the class names that they share; empty without data sets.
+
+    Raises:
+        ConfigError: they differ in their classes or in the order of these.
+    """
+    if not names:
+        return []
+    first = MetadataCatalog.get(names[0])
+    for name in names[1:]:
+        other = MetadataCatalog.get(name)
+        ours, theirs = first.thing_classes, other.thing_classes
+        if ours != theirs:
+            unknown = sorted(set(theirs) - set(ours)) or sorted(set(ours) - set(theirs))
+            what = f"{', '.join(unknown)} only in one" if unknown else "in another order of ids"
+            raise ConfigError(
+                f"{other.json_file} has other categories than {first.json_file} ({what}); give "
+                "both the same list, in the same order."
+            )
+    return first.thing_classes
+
+
+def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
+    """The usable part of a COCO json in Detectron2's format; how much is not is logged.
+
+    Raises:
+        ConfigError: no annotation is usable; see also :func:`~.coco_json.read_coco_json`.
+    """
+    content, dropped = clean(read_coco_json(json_file))
+    for problem, number in dropped.items():
+        logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
+    if not content["annotations"]:
+        raise ConfigError(f"{json_file} has no usable boxes; check_dataset.py says what is wrong.")
+    used = {x["category_id"] for x in content["annotations"]}
+    if unused := [x["name"] for x in ordered_categories(content) if x["id"] not in used]:
+        logging.getLogger(__name__).warning(f"{json_file} has no boxes of {', '.join(unused)}.")
+    dicts, classes = to_dicts(content, images)
+    MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = classes
+    return dicts
+
+
+def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]], dict[Any, int]]:
+    """A cleaned json in Detectron2's format, and the class of each category id."""
+    classes = {x["id"]: i for i, x in enumerate(ordered_categories(content))}
+    dicts = {
+        x["id"]: {
+            "file_name": os.path.join(images, x["file_name"]),
+            "image_id": x["id"],
+            "height": x["height"],
+            "width": x["width"],
+            "annotations": [],
+        }
+        for x in content["images"]
+    }
+    for annotation in content["annotations"]:
+        fields = {k: annotation[k] for k in ("bbox", "iscrowd")}
+        fields |= {"bbox_mode": BoxMode.XYWH_ABS}
+        fields["category_id"] = classes[annotation["category_id"]]
+        dicts[annotation["image_id"]]["annotations"].append(fields)
+    return [*dicts.values()], classes

@@ -1,0 +1,23 @@
+"""What can be wrong with the file of an image."""
+
+from detectron2.data.detection_utils import check_image_size, read_image
+from PIL import UnidentifiedImageError
+
+
+def unreadable_image(sample: dict) -> str:
+    """Why the image of a dict in Detectron2's format cannot be trained on; "" if it can."""
+    if "file_name" not in sample:
+        return ""
+    try:
+        image = read_image(sample["file_name"], format="BGR")
+    except UnidentifiedImageError:  # its own message names an object in memory
+        return "no image"
+    except Exception as error:  # a damaged file makes the parsers raise nearly anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return reason.splitlines()[0]
+    try:
+        check_image_size(dict(sample), image)
+    except ValueError:
+        height, width = image.shape[:2]
+        return f"{width}x{height} px instead of {sample['width']}x{sample['height']}"
+    return ""

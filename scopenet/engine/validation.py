@@ -1,0 +1,203 @@
+"""What is looked at on the validation images beside COCO's figures: the loss, a few pictures, and
+which checkpoint is the best so far."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase
+from detectron2.engine.hooks import EvalHook
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from .checkpoint import SafeCheckpointer, load_tensors
+
+NUM_PICTURES = 4  # at every evaluation
+PICTURE_SIDE = 480  # px, of the longer side
+SCORE_THRESH = 0.3  # of the drawn detections
+
+
+class AtEvaluation(HookBase):
+    """Calls :meth:`look` whenever Detectron2's ``EvalHook`` of this period evaluates.
+
+    All workers have these hooks and leave them together: one that ends long before the others can
+    take them down with it.
+    """
+
+    def __init__(self, period: int):
+        self.period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self.period > 0 and done % self.period == 0 and done != self.trainer.max_iter:
+            self._look_together()
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._look_together()
+
+    def _look_together(self) -> None:
+        self.look()
+        comm.synchronize()
+
+    def look(self) -> None:
+        raise NotImplementedError
+
+
+@contextmanager
+def evaluating(model: nn.Module):
+    """``model`` without its DDP wrapper, in evaluation mode for a while and without gradients."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model.module if isinstance(model, DistributedDataParallel) else model
+    finally:
+        model.train(was_training)
+
+
+class ValidationLoss(AtEvaluation):
+    """Logs the losses of the validation images, as "validation/cls", "validation/bin", ...
+
+    Each batch has the size of a training batch and is divided by its own positives; the mean is
+    over the images.
+    """
+
+    def __init__(self, period: int, loader: Callable[[], DataLoader]):
+        super().__init__(period)
+        self.loader = loader
+
+    def look(self) -> None:
+        totals: dict[str, float] = {}
+        num_images = 0
+        with evaluating(self.trainer.model) as model:
+            if hasattr(model, "validation_losses"):  # one of Detectron2's own has none
+                for batch in self.loader():
+                    if labelled := [x for x in batch if "instances" in x]:
+                        num_images += len(labelled)
+                        for name, loss in model.validation_losses(labelled).items():
+                            weighted = loss.item() * len(labelled)
+                            totals[name] = totals.get(name, 0.0) + weighted
+        self._log(comm.gather((totals, num_images)))
+
+    def _log(self, shares: list[tuple[dict[str, float], int]]) -> None:
+        """Each worker's sums of losses and number of images; empty but in the main process."""
+        num_images = sum(n for _, n in shares)
+        if not num_images:
+            return
+        names = dict.fromkeys(name for totals, _ in shares for name in totals)
+        means = {k: sum(x.get(k, 0.0) for x, _ in shares) / num_images for k in names}
+        means["total"] = sum(means.values())
+        # Detectron2's printer takes every name with "loss" in it for one of training.
+        scalars = {f"validation/{k.removeprefix('loss_')}": v for k, v in means.items()}
+        self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+        parts = "  ".join(f"{name}: {value:.4g}" for name, value in means.items())
+        logging.getLogger(__name__).info(f"Loss on {num_images} validation images: {parts}")
+
+
+class DetectionPictures(AtEvaluation):
+    """Puts pictures of ground truth and detections into TensorBoard, always of the same images."""
+
+    def __init__(self, period: int, loader: Callable[[], DataLoader], dataset_name: str):
+        super().__init__(period)
+        self.loader, self.dataset_name = loader, dataset_name
+
+    def look(self) -> None:
+        if not comm.is_main_process():
+            return
+        # Only needed here: it brings matplotlib with it.
+        from ..visualization import draw_beside_ground_truth
+
+        dataset = self.loader().dataset
+        for i in spread(len(dataset), NUM_PICTURES):
+            sample, dataset_dict = dataset[i], dataset.dicts[i]
+            if "instances" not in sample:
+                continue
+            with evaluating(self.trainer.model) as model:
+                (output,) = model([sample])
+            longest = max(dataset_dict["height"], dataset_dict["width"])
+            picture = draw_beside_ground_truth(
+                dataset_dict,
+                output["instances"],
+                self.dataset_name,
+                score_thresh=SCORE_THRESH,
+                scale=PICTURE_SIDE / longest,
+            )
+            name = f"validation/{os.path.basename(dataset_dict['file_name'])}"
+            self.trainer.storage.put_image(name, np.moveaxis(picture, -1, 0))
+
+
+def spread(size: int, number: int) -> list[int]:
+    """``number`` indices spread evenly over 0 ... size - 1, or all."""
+    return [i * size // min(size, number) for i in range(min(size, number))]
+
+
+class BestCheckpoint(AtEvaluation):
+    """Keeps the checkpoint with the highest value of a metric as ``model_best.pth``.
+
+    Detectron2's ``BestCheckpointer`` forgets the best value on resume, so that the first evaluation
+    afterwards overwrites a better checkpoint, and makes its file the one to resume from.
+    """
+
+    NAME = "model_best"
+
+    def __init__(self, period: int, checkpointer: SafeCheckpointer, metric: str):
+        super().__init__(period)
+        self.checkpointer, self.metric = checkpointer, metric
+        self.best = -math.inf
+
+    def before_train(self) -> None:
+        path = os.path.join(self.checkpointer.save_dir, f"{self.NAME}.pth")
+        if self.trainer.start_iter > 0 and os.path.isfile(path):
+            best = load_tensors(path).get("best", {})
+            if best.get("metric") == self.metric:
+                self.best = best["value"]
+
+    def look(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, 0))
+        if not value > self.best:
+            return
+        self.best = value
+        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
+        best = {"metric": self.metric, "value": value, "iteration": iteration}
+        self.checkpointer.save(self.NAME, best=best, iteration=self.trainer.iter)
+        if last:
+            self.checkpointer.tag_last_checkpoint(os.path.basename(last))
+        logging.getLogger(__name__).info(
+            f"{self.metric} {value:.2f} is the best so far: kept as {self.NAME}.pth."
+        )
+
+
+def insert_validation(
+    hooks: list[HookBase | None],
+    *,
+    period: int,
+    names: Sequence[str],
+    loader: Callable[[], DataLoader],
+    checkpointer: SafeCheckpointer,
+) -> list[HookBase | None]:
+    """The hooks with those of this module behind the evaluation and before what writes metrics.
+
+    Args:
+        hooks: of Detectron2's ``DefaultTrainer``.
+        period: of the evaluation.
+        names: the validation sets; the first one is looked at.
+        loader: makes the one of :func:`~scopenet.data.loader.build_validation_loader`.
+        checkpointer: of the training.
+    """
+    if not names:
+        return hooks
+    loader = cache(loader)
+    metric = "bbox/AP" if len(names) == 1 else f"{names[0]}/bbox/AP"
+    ours = [ValidationLoss(period, loader), DetectionPictures(period, loader, names[0])]
+    if period > 0:
+        ours.append(BestCheckpoint(period, checkpointer, metric))
+    behind = 1 + next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+    return [*hooks[:behind], *ours, *hooks[behind:]]
