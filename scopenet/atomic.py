@@ -1,7 +1,9 @@
-"""Files that are whole or not there: written aside, synced, then moved into place."""
+"""Files that are there whole or not at all: written aside, synced, then moved into place."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 UNFINISHED = ".unfinished"  # suffix of what is being written
 
@@ -22,21 +24,29 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, content: bytes, *, unfinished: Path | None = None) -> None:
-    """Put ``content`` at ``path``: whoever reads it, then or after a crash, finds the old contents
-    or the new ones.
+def write_file(
+    path: Path, write: Callable[[BinaryIO], None], *, unfinished: Path | None = None
+) -> None:
+    """Whoever reads ``path``, then or after a crash, finds what was there before or all of the new.
 
     Args:
-        unfinished: where it is written first, on the same disk; by default next to ``path``.
+        write: is given a file open for writing and reading.
+        unfinished: where it is written first, on the same disk, over what a process that was killed
+            has left there; by default next to ``path``.
 
     Raises:
-        OSError: e.g. the disk is full; what was at ``path`` is still there, and nothing else.
+        OSError: e.g. the disk is full; it names ``path``, where the old contents still are.
     """
     unfinished = unfinished or path.with_name(path.name + UNFINISHED)
     try:
-        write_synced(unfinished, content)
+        with open(unfinished, "w+b") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
     sync_folder(path.parent)

@@ -219,6 +219,7 @@ def build_train_loader(
         collate_fn=_as_list,
         persistent_workers=num_workers > 0,
         worker_init_fn=leave_signals_to_trainer,
+        generator=torch.Generator(),  # the loader takes nothing from the random states of training
     )
     loader.max_unreadable = max_unreadable
     return loader
@@ -269,6 +270,8 @@ def build_validation_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_as_list,
+        worker_init_fn=leave_signals_to_trainer,
+        generator=torch.Generator(),
     )
     loader.max_unreadable = max_unreadable
     return loader

@@ -1,6 +1,5 @@
 """Checkpoints of tensors and plain types, read without running any code they may hold."""
 
-import io
 import logging
 import pickle
 import random
@@ -16,8 +15,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import load_file
 
 from ..config_file import ConfigError
-from .checksum import list_checkpoints, newest_sound, write_checkpoint
 from .finetuning import check_same_classes, forget_other_classes, report_forgotten
+from .sound import list_checkpoints, newest_sound, write_checkpoint
 
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
 # pickle's protocols.
@@ -82,7 +81,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with loading that executes nothing.
 
     Besides the model and the checkpointables each file holds ``extra`` (config and class names).
-    Files are written as in :mod:`scopenet.engine.checksum`.
+    Files are written as in :mod:`scopenet.engine.sound`.
     """
 
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
@@ -91,20 +90,14 @@ class SafeCheckpointer(DetectionCheckpointer):
         self._is_resumed = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """
-        Raises:
-            OSError: e.g. the disk is full; the checkpoints that are there stay as they are.
-        """
+        """See :func:`~scopenet.engine.sound.write_checkpoint`."""
         if not self.save_dir or not self.save_to_disk:
             return
         objects = {"model": self.model, **self.checkpointables}
         data = {key: x.state_dict() for key, x in objects.items()} | self.extra | kwargs
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info(f"Saving checkpoint to {path}")
-        # Not straight into the file: torch hides why it cannot write.
-        buffer = io.BytesIO()
-        torch.save(data, buffer)
-        write_checkpoint(path, buffer.getbuffer())
+        write_checkpoint(path, data)
 
     def has_checkpoint(self) -> bool:
         return bool(self.save_dir) and bool(list_checkpoints(Path(self.save_dir)))

@@ -36,7 +36,7 @@ class StopOnSignal(HookBase):
         if self.all_saved:
             raise Interrupted
         if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + number)  # as a shell reports it
         self.requested = True
 
     def before_train(self) -> None:

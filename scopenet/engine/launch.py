@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from detectron2.engine import launch as spawn
@@ -10,6 +11,7 @@ from detectron2.utils import comm
 
 from ..config_file import ConfigError
 from ..signals import forward_to_workers, handled
+from .sound import list_checkpoints
 
 
 def available_cores() -> int:
@@ -41,6 +43,28 @@ def _worker(main: Callable, args, num_workers: int) -> None:
     main(args)
 
 
+def _restarts() -> int:
+    """How often torchrun has started the workers of this machine again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def go_on_after_restart(args, output_dir: str) -> None:
+    """Sets ``args.resume`` in workers that torchrun has started again.
+
+    Raises:
+        ConfigError: they could go on from what an earlier training has left there.
+    """
+    if args.resume or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
+        return
+    if _restarts() == 0 and list_checkpoints(Path(output_dir)):
+        raise ConfigError(
+            f"{output_dir} has checkpoints, and workers that are started again (--max-restarts) "
+            "could not tell them from those of this training; go on from them by --resume or set "
+            "another OUTPUT_DIR."
+        )
+    args.resume = _restarts() > 0
+
+
 def _torchrun_worker(main: Callable, args) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available():
@@ -49,8 +73,7 @@ def _torchrun_worker(main: Callable, args) -> None:
     if size == local_size:
         # torchrun keeps its store when it starts killed workers again, and in it the addresses of
         # the dead. On several nodes the counts may differ.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = torch.distributed.PrefixStore(f"attempt_{attempt}", store)
+        store = torch.distributed.PrefixStore(f"attempt_{_restarts()}", store)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(local_size)

@@ -23,7 +23,7 @@ from .checks import (
     check_weights,
 )
 from .finetuning import check_same_classes
-from .launch import launch
+from .launch import go_on_after_restart, launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
 from .program_errors import one_sentence_errors
 from .scaling import scaling_advice
@@ -108,7 +108,9 @@ def run(args: argparse.Namespace) -> None:
     """Check, then launch :func:`main`; a config error ends the program with its sentence."""
     with one_sentence_errors():
         args.config_file = args.config_file and find_config(args.config_file)
-        read_job(args)
+        _, cfg = read_job(args)
+        if not args.eval_only:
+            go_on_after_restart(args, cfg.OUTPUT_DIR)
         if not torch.cuda.is_available():
             print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
         launch(work, args)

@@ -1,7 +1,4 @@
-"""Iterations whose loss or gradient is infinite or NaN: noted down, skipped, and not many of them.
-
-Running statistics of BN layers, if any, have seen the skipped batch.
-"""
+"""Iterations whose loss or gradient is infinite or NaN are noted down and skipped."""
 
 import json
 import logging
@@ -9,8 +6,9 @@ import math
 from pathlib import Path
 
 import torch
-from detectron2.engine import AMPTrainer, HookBase
+from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import nn
 
 from ..atomic import write_file
 from ..config_file import ConfigError
@@ -25,11 +23,7 @@ class StepSkipped(Exception):
 
 class NonFiniteGuard(HookBase):
     """A hook of the trainer that runs single iterations; raises :class:`StepSkipped` in all workers
-    if the loss or a gradient of one of them is not finite.
-
-    Under loss scaling infinite gradients are part of the search for the scale and skipped by the
-    scaler; only the loss counts then.
-    """
+    if the loss or a gradient of one of them is not finite."""
 
     def __init__(self, output_dir: str, max_in_a_row: int, batch_size: int):
         """
@@ -41,22 +35,31 @@ class NonFiniteGuard(HookBase):
         self.max_in_a_row, self.batch_size = max_in_a_row, batch_size
         self.in_a_row = self.skipped = 0
 
-    def watch(self, model: torch.nn.Module) -> None:
-        """Remember what goes through the model."""
+    def watch(self, model: nn.Module) -> None:
+        """Remember what goes through the model, and the statistics that it changes."""
+        model.register_forward_pre_hook(self._before_forward)
+        model.register_forward_hook(self._after_forward)
 
-        def remember(model, inputs, outputs):
+    def _before_forward(self, model: nn.Module, inputs: tuple) -> None:
+        # Running statistics take in a batch in the forward pass, before its loss is known.
+        if model.training:
+            modules = (x for x in model.modules() if getattr(x, "track_running_stats", False))
+            self.statistics = [(x, x.clone()) for m in modules for x in m.buffers(recurse=False)]
+
+    def _after_forward(self, model: nn.Module, inputs: tuple, outputs: dict) -> None:
+        if model.training:
             self.batch, self.losses = inputs[0], outputs
-
-        model.register_forward_hook(remember)
 
     def after_backward(self) -> None:
         losses = {name: loss.item() for name, loss in self.losses.items()}
-        finite = all(map(math.isfinite, losses.values())) and self._finite_gradients()
-        if not finite:
-            self._note_down(losses)
-        if not any_worker(not finite):
+        bad_losses = [name for name, value in losses.items() if not math.isfinite(value)]
+        bad_gradients = self._bad_gradients()
+        if not any_worker(bool(bad_losses or bad_gradients)):
             self.in_a_row = 0
             return
+        for statistic, before in self.statistics:
+            statistic.copy_(before)
+        self._note_down(losses, bad_losses, bad_gradients)
         self.in_a_row += 1
         self.skipped += 1
         logging.getLogger(__name__).warning(
@@ -64,35 +67,45 @@ class NonFiniteGuard(HookBase):
             f"{self.folder} ({self.in_a_row} in a row, {self.skipped} since the start)."
         )
         if self.in_a_row > self.max_in_a_row:
+            comm.synchronize()  # whoever ends first makes the launcher end the others
             raise ConfigError(self._diagnosis())
         raise StepSkipped
 
-    def _finite_gradients(self) -> bool:
-        if isinstance(self.trainer, AMPTrainer):
-            return True
-        gradients = (x.grad for x in self.trainer.model.parameters() if x.grad is not None)
-        norms = [gradient.norm() for gradient in gradients]
-        return not norms or bool(torch.stack(norms).isfinite().all())
+    def _bad_gradients(self) -> list[str]:
+        """Names of parameters. Under loss scaling infinite gradients are part of the search for the
+        scale and skipped by the scaler, until there is nothing left to scale."""
+        scaler = getattr(self.trainer, "grad_scaler", None)
+        if scaler is not None and scaler.get_scale() > 1:
+            return []
+        parameters = self.trainer.model.named_parameters()
+        gradients = {name: x.grad for name, x in parameters if x.grad is not None}
+        norms = [gradient.norm() for gradient in gradients.values()]
+        if not norms or bool(torch.stack(norms).isfinite().all()):  # waits for a GPU once only
+            return []
+        return [name for name, x in gradients.items() if not bool(x.isfinite().all())]
 
     def _learning_rate(self) -> float:
         return max(group["lr"] for group in self.trainer.optimizer.param_groups)
 
-    def _note_down(self, losses: dict[str, float]) -> None:
-        images = [{k: x.get(k) for k in ("file_name", "image_id")} for x in self.batch]
+    def _note_down(
+        self, losses: dict[str, float], bad_losses: list[str], bad_gradients: list[str]
+    ) -> None:
         note = {
             "iteration": self.trainer.iter,
             "learning_rate": self._learning_rate(),
             "losses": {name: str(value) for name, value in losses.items()},  # JSON has no NaN
-            "images": images,
+            "not_finite": {"losses": bad_losses, "gradients": bad_gradients},
+            "images": [{k: x.get(k) for k in ("file_name", "image_id")} for x in self.batch],
         }
+        content = json.dumps(note, indent=2).encode()
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"iteration_{self.trainer.iter:07d}_worker_{comm.get_rank()}.json"
-        write_file(self.folder / name, json.dumps(note, indent=2).encode())
+        write_file(self.folder / name, lambda f: f.write(content))
 
     def _diagnosis(self) -> str:
-        weights = (x for x in self.trainer.model.parameters())
+        weights = self.trainer.model.parameters()
         if not all(bool(x.isfinite().all()) for x in weights):
-            cause = "the weights themselves are not finite: resume from an earlier checkpoint"
+            cause = "the weights themselves are not finite: go on from an earlier checkpoint"
         else:
             cause = (
                 f"the likely cause is a learning rate of {self._learning_rate():g} that is too "
@@ -103,3 +116,9 @@ class NonFiniteGuard(HookBase):
             f"{self.in_a_row} iterations in a row had a loss or gradient that is not finite; "
             f"{cause}. The batches are listed in {self.folder}."
         )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"in_a_row": self.in_a_row, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.in_a_row, self.skipped = state_dict["in_a_row"], state_dict["skipped"]

@@ -65,7 +65,7 @@ def train(job: Job, folder: Path) -> None:
         unfinished = folder / f"{FINISHED}.tmp"
         unfinished.write_text(json.dumps(facts))
         os.replace(unfinished, folder / FINISHED)
-        for checkpoint in folder.glob("model_[0-9]*.pth*"):
+        for checkpoint in folder.glob("model_[0-9]*.pth"):
             checkpoint.unlink()
 
 

@@ -63,7 +63,7 @@ def _write(zoo: Path, name: str, content: bytes) -> None:
     if path.is_file() and path.read_bytes() == content:
         return
     _remove(unfinished)
-    write_file(path, content, unfinished=unfinished)
+    write_file(path, lambda f: f.write(content), unfinished=unfinished)
 
 
 def _remove(path: Path) -> None:
