@@ -47,6 +47,6 @@ def write_file(
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
