@@ -4,7 +4,8 @@ import logging
 import pickle
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,12 @@ def restore_rng_states(states: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, words, next_gauss = states["python"]
     random.setstate((version, tuple(words), next_gauss))
+
+
+@contextmanager
+def kept_rng_states() -> Iterator[None]:
+    """For evaluations: a training that goes on from the checkpoint of the same iteration, which is
+    written before them, does not have them again, nor the random numbers that they take."""
+    states = rng_states()
+    yield
+    restore_rng_states(states)

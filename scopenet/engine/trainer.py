@@ -31,7 +31,7 @@ from ..config_file import ConfigError
 from ..data.loader import build_train_loader, build_validation_loader
 from ..data.usable_boxes import drop_unusable_boxes
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
-from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+from .checkpoint import SafeCheckpointer, kept_rng_states, restore_rng_states, rng_states
 from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
 from .interruption import StopOnSignal
@@ -204,6 +204,12 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoEvaluator:
         return CocoEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict[str, dict]:
+        """As ``DefaultTrainer`` does, without a trace in the random states."""
+        with kept_rng_states():
+            return super().test(cfg, model, evaluators)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, dict]:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .checkpoint import SafeCheckpointer, load_tensors, restore_rng_states, rng_states
+from .checkpoint import SafeCheckpointer, kept_rng_states, load_tensors
 from .sound import is_sound
 
 NUM_PICTURES = 4  # at every evaluation
@@ -46,11 +46,8 @@ class AtEvaluation(HookBase):
             self._look_together()
 
     def _look_together(self) -> None:
-        # Drawing takes random numbers, which a training that goes on from the checkpoint of this
-        # iteration, already written, would not take.
-        states = rng_states()
-        self.look()
-        restore_rng_states(states)
+        with kept_rng_states():
+            self.look()
         comm.synchronize()
 
     def look(self) -> None:
