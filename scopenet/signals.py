@@ -1,6 +1,7 @@
 """Who gets SIGTERM and SIGINT: the processes that train, and no others."""
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -36,6 +37,14 @@ def forward_to_workers(number: int, frame: FrameType | None) -> None:
 
 def leave_signals_to_trainer(worker_id: int) -> None:
     """For the processes of a loader: a signal to all processes of a job must not take the batches
-    away from the iteration that is to be finished. They end when their trainer does."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    away from the iteration that is to be finished. A SIGTERM of the trainer itself ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where every SIGTERM ends them
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(trainer: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer:
+        pass
+    os._exit(0)

@@ -1,11 +1,14 @@
 """Data and undisturbed trainings that the others are compared with; a table of what was tried."""
 
 import logging
+import signal
 
 import pytest
 import tally
 from miniature import mini_datasets, one_thread, write_coco
 from trainings import Training, train_here
+
+from scopenet.signals import SIGNALS
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +43,11 @@ def undisturbed_here(mini, tmp_path_factory) -> Training:
 @pytest.fixture
 def quiet_after():
     """Detectron2 adds a file to its loggers in every run, and never takes it away."""
+    handlers = {x: signal.getsignal(x) for x in SIGNALS}
     with one_thread():
         yield
+    for number, handler in handlers.items():  # a training that was interrupted ignores more
+        signal.signal(number, handler)
     for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
         for handler in [*logger.handlers]:
             logger.removeHandler(handler)

@@ -10,18 +10,18 @@ FILE_BYTES: no file can become larger, as on a full disk.
 
 import os
 import resource
-import runpy
 import signal
 import threading
 from collections import Counter
-from pathlib import Path
 
 import torch
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import SimpleTrainer, default_argument_parser
 from detectron2.utils import comm
 from losses import add_losses
 
-SCRIPT = Path(__file__).resolve().parents[2] / "projects/ScopeNet/train_net.py"
+from scopenet.data.custom import add_flags
+from scopenet.engine.main import run
+
 KIND, _, MOMENT = os.environ.get("KILL", "").partition(":")
 counts = Counter()
 write_metrics, save = SimpleTrainer.write_metrics, torch.save
@@ -79,4 +79,4 @@ if "FILE_BYTES" in os.environ:
 if __name__ == "__main__":
     if KIND == "seconds":
         threading.Timer(float(MOMENT), kill).start()
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    run(add_flags(default_argument_parser()).parse_args())

@@ -9,7 +9,7 @@ from tally import counted
 from trainings import ITERATIONS, TORCHRUN, Training, assert_same, iteration_of, train_here
 
 from scopenet.engine.interruption import TRY_AGAIN
-from scopenet.engine.sound import TAG, is_sound, newest_sound
+from scopenet.engine.sound import TAG, newest_sound
 
 pytestmark = pytest.mark.faults
 
@@ -30,15 +30,12 @@ def signals_at(iteration: int, *numbers: signal.Signals):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_saves_and_goes_on(undisturbed_here, tmp_path, number, workers, caplog):
     folder, more = tmp_path / "output", ("DATALOADER.NUM_WORKERS", workers)
-    handlers = [signal.getsignal(x) for x in (signal.SIGTERM, signal.SIGINT)]
     with counted(f"{number.name}, {workers} loader processes") as row:
         with pytest.raises(SystemExit) as caught:
             train_here(folder, *more, after=signals_at(5, number))
         assert caught.value.code == TRY_AGAIN == 75
         assert "Interrupted and saved after iteration 5; --resume goes on" in caplog.text
         assert (folder / TAG).read_text() == "model_0000005.pth"
-        for x, handler in zip((signal.SIGTERM, signal.SIGINT), handlers, strict=True):
-            signal.signal(x, handler)
         training = train_here(folder, *more, "--resume")
         assert training.iterations() == [*range(ITERATIONS)]  # none twice
         assert_same(training, undisturbed_here)
@@ -75,8 +72,9 @@ def send_until_it_ends(process, number) -> None:
         time.sleep(0.005)
 
 
-def wait_for(training: Training, iteration: int) -> None:
+def wait_for(training: Training, iteration: int, process) -> None:
     while iteration not in training.iterations():
+        assert process.poll() is None, training.log()[-3000:]
         time.sleep(0.01)
 
 
@@ -86,7 +84,7 @@ def test_storm_of_sigterm(coco, undisturbed, tmp_path, workers):
     training = Training(coco, tmp_path / "output", "DATALOADER.NUM_WORKERS", str(workers))
     with counted(f"SIGTERM every 5 ms, {workers} loader processes") as row:
         process = training.start()
-        wait_for(training, 5)
+        wait_for(training, 5, process)
         send_until_it_ends(process, signal.SIGTERM)
         training.finish(process, TRY_AGAIN)
         last = iteration_of(newest_sound(training.folder)[0])
@@ -103,20 +101,9 @@ def test_sigterm_to_the_starter_of_two_workers(coco, tmp_path, launcher):
     flags = ["--num-gpus", "2", "--dist-url", "auto"] if launcher == "--num-gpus" else []
     with counted(f"SIGTERM to the starter of two workers, {launcher}") as row:
         process = training.start(*flags, launcher=() if flags else TORCHRUN)
-        wait_for(training, 1)
+        wait_for(training, 1, process)
         process.terminate()
         training.finish(process, TRY_AGAIN if flags else 1)  # torchrun has a code of its own
         path, damaged = newest_sound(training.folder)
         assert iteration_of(path) == max(training.iterations()) and not damaged
         row.again.append(0)
-
-
-def test_sigint_before_the_first_iteration(coco, tmp_path):
-    """Nothing to save, nothing left half done."""
-    training = Training(coco, tmp_path / "output")
-    process = training.start()
-    while "Config" not in training.log():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=300) in (-signal.SIGTERM, TRY_AGAIN)
-    assert not [x for x in training.folder.glob("model_*") if not is_sound(x)]
