@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from ..config_file import ConfigError
 from ..signals import forward_to_workers, handled
+from .fresh_store import fresh_store
 from .sound import list_checkpoints
 
 
@@ -70,10 +71,7 @@ def _torchrun_worker(main: Callable, args) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(torch.distributed.rendezvous("env://"))
-    if size == local_size:
-        # torchrun keeps its store when it starts killed workers again, and in it the addresses of
-        # the dead. On several nodes the counts may differ.
-        store = torch.distributed.PrefixStore(f"attempt_{_restarts()}", store)
+    store = fresh_store(store, rank, size)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(local_size)

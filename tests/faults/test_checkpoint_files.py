@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import time
+import warnings
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ def value_of(path) -> float:
 
 def in_child(work) -> int:
     """The process id of a fork that does ``work``; its exit code is 0 if that raises nothing."""
-    child = os.fork()
+    with warnings.catch_warnings():  # of threads, none of which the child needs
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         code = 1
         try:

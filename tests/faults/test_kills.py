@@ -2,9 +2,12 @@
 
 import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from tally import counted
+from torch.distributed import HashStore
 from trainings import (
     FULL,
     ITERATIONS,
@@ -15,6 +18,9 @@ from trainings import (
     iteration_of,
 )
 
+from scopenet import ConfigError
+from scopenet.engine.fresh_store import fresh_store
+from scopenet.engine.launch import go_on_after_restart
 from scopenet.engine.sound import TAG, is_sound, newest_sound
 
 pytestmark = pytest.mark.faults
@@ -95,13 +101,32 @@ def test_worker_killed_under_torchrun(coco, tmp_path):
             assert_same(training, whole)
 
 
-def test_torchrun_does_not_mix_trainings(undisturbed, tmp_path):
-    training = Training(undisturbed.datasets, tmp_path / "output")
-    training.folder.mkdir()
-    (training.folder / "model_0000003.pth").write_bytes(b"of another training")
-    training.run(launcher=(*TORCHRUN, "--max-restarts", "1"), code=1)
-    assert f"error: {training.folder} has checkpoints" in training.log()
-    assert training.entries() == []
+def test_store_with_the_keys_of_dead_workers():
+    """Two starts of three workers in one store, of which the first dies in the middle."""
+    kept = HashStore()
+    for i, dead in enumerate(["of_1", "of_2"]):
+        kept.set(f"name_{dead}", f"dead{i}")
+    with ThreadPoolExecutor(6) as pool:
+        for start in ("first", "second"):
+            stores = [*pool.map(lambda rank: fresh_store(kept, rank, 3), range(3))]
+            assert not any(x.check(["address"]) for x in stores)
+            stores[0].set("address", start)
+            assert [x.get("address").decode() for x in stores] == [start] * 3
+
+
+def test_torchrun_does_not_mix_trainings(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    args = SimpleNamespace(resume=False)
+    go_on_after_restart(args, str(tmp_path))
+    assert not args.resume
+    (tmp_path / "model_0000003.pth").write_bytes(b"of another training")
+    with pytest.raises(ConfigError, match=f"{tmp_path} has checkpoints, and workers"):
+        go_on_after_restart(args, str(tmp_path))
+    go_on_after_restart(SimpleNamespace(resume=True), str(tmp_path))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    go_on_after_restart(args, str(tmp_path))
+    assert args.resume
 
 
 def test_worker_killed_under_num_gpus(coco, tmp_path):
@@ -113,6 +138,7 @@ def test_worker_killed_under_num_gpus(coco, tmp_path):
         path, damaged = newest_sound(training.folder)
         assert path.name == "model_0000003.pth" and not damaged
         row.again.append(max(training.iterations()) + 1 - 4)
-        training.run(*flags, "--resume")
-        assert {*training.iterations()} == {*range(ITERATIONS)}
-        assert is_sound(training.folder / "model_final.pth")
+        if FULL:
+            training.run(*flags, "--resume")
+            assert {*training.iterations()} == {*range(ITERATIONS)}
+            assert is_sound(training.folder / "model_final.pth")

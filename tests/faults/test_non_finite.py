@@ -72,7 +72,7 @@ def test_stops_after_too_many_in_a_row(tmp_path, poison):
         with pytest.raises(SystemExit) as caught:
             train_here(folder, "SOLVER.MAX_SKIPPED_ITERATIONS", "3")
         assert str(caught.value).startswith("error: 4 iterations in a row had a loss or gradient")
-        assert "learning rate of 0.01 that is too high for 2 images" in str(caught.value)
+        assert "learning rate of 0.001 that is too high for 2 images" in str(caught.value)
         assert "the data" in str(caught.value) and str(folder / "non_finite") in str(caught.value)
         assert len([*(folder / "non_finite").iterdir()]) == 4
         assert (folder / "last_checkpoint").read_text() == "model_0000007.pth"
