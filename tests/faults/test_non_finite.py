@@ -12,6 +12,7 @@ from trainings import ITERATIONS, train_here
 
 from scopenet import ConfigError, ScopeNet
 from scopenet.engine import non_finite
+from scopenet.engine.lazy import load_lazy_config, run_settings
 from scopenet.engine.non_finite import NonFiniteGuard, StepSkipped
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("mini", "quiet_after")]
@@ -154,3 +155,8 @@ def test_a_bad_iteration_of_another_worker_counts(tmp_path, monkeypatch):
         iterate(1.0)
     (note,) = (tmp_path / "non_finite").iterdir()
     assert json.loads(note.read_text())["not_finite"] == {"losses": [], "gradients": []}
+
+
+def test_lazy_config_has_the_key_too():
+    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["train.max_skipped_iterations=3"])
+    assert run_settings(lazy).SOLVER.MAX_SKIPPED_ITERATIONS == 3
