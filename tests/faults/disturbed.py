@@ -61,6 +61,9 @@ class CountedFile:
     def __init__(self, f):
         self.f = f
 
+    def __getattr__(self, name: str):
+        return getattr(self.f, name)
+
     def write(self, content) -> int:
         written = self.f.write(content)
         self.f.flush()

@@ -96,9 +96,11 @@ def test_files_of_other_programs_are_judged_by_the_sums_inside(tmp_path):
     assert not is_sound(path)
 
 
-def test_kill_at_every_step_of_a_save(tmp_path, monkeypatch):
-    """Wherever it is killed, what the tag names is whole, and old or new."""
-    steps, tagged = 0, set()
+@pytest.mark.parametrize("name", ["model_0000002.pth", "model_0000001.pth"])
+def test_kill_at_every_step_of_a_save(tmp_path, name):
+    """Wherever it is killed, what the tag names is whole, and old or new: beside the old one, and
+    in its place."""
+    steps, found = 0, []
     while True:
         folder = tmp_path / str(steps)
         folder.mkdir()
@@ -116,20 +118,21 @@ def test_kill_at_every_step_of_a_save(tmp_path, monkeypatch):
                 return called
 
             os.fsync, os.replace, torch.save = map(dying, (os.fsync, os.replace, torch.save))
-            write_checkpoint(folder / "model_0000002.pth", small(2))
+            write_checkpoint(folder / name, small(2))
 
         with counted("kill -9 at a chosen step of a save"):
             status = os.waitpid(in_child(save_and_die), 0)[1]
             assert_tag_is_sound(folder)
             path, damaged = newest_sound(folder)
-            assert damaged == [] and value_of(path) == int(path.stem[-1])
-            tagged.add(path.stem)
+            assert damaged == []
+            found.append((path.name, value_of(path)))
         if status == 0:
             break
         assert os.WTERMSIG(status) == signal.SIGKILL
         steps += 1
     assert steps == 7  # save, sync, move, sync of the folder; the last three for the tag
-    assert tagged == {"model_0000001", "model_0000002"}
+    old, new = ("model_0000001.pth", 1), (name, 2)
+    assert found[0] == old and found[-1] == new and {*found} == {old, new}
 
 
 def test_kill_at_random_moments_of_saves(tmp_path):
@@ -158,7 +161,7 @@ def test_kill_at_random_moments_of_saves(tmp_path):
     assert len([*tmp_path.iterdir()]) <= 6  # three, the best, the tag, and one unfinished file
 
 
-@pytest.mark.parametrize("what", ["checkpoint", "tag"])
+@pytest.mark.parametrize("what", ["checkpoint", "large checkpoint", "tag"])
 def test_a_file_that_cannot_be_written_leaves_what_is_there(tmp_path, what):
     old, new = (tmp_path / f"model_000000{i}.pth" for i in (1, 2))
     write_checkpoint(old, small(1))
@@ -172,7 +175,8 @@ def test_a_file_that_cannot_be_written_leaves_what_is_there(tmp_path, what):
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         with pytest.raises(OSError) as caught:
-            write_checkpoint(new, small(2))
+            number = 2**20 if what == "large checkpoint" else 3
+            write_checkpoint(new, {"model": {"x": torch.zeros(number)}})
         assert caught.value.errno == errno.EFBIG
         name = TAG if what == "tag" else new.name
         assert caught.value.filename == str(tmp_path / name)
