@@ -5,6 +5,7 @@ KILL: when the process gets SIGKILL: "seconds:1.5" after its imports, "iteration
     are known, "event:7" before the seventh time that a file is synced or moved into place,
     "byte:1000000" of the checkpoints that it writes.
 KILL_RANK: the worker that KILL is for, in the first start of torchrun only.
+KILL_SIGNAL: what it gets instead of SIGKILL, e.g. SIGTERM.
 FILE_BYTES: no file can become larger, as on a full disk.
 """
 
@@ -30,7 +31,7 @@ write_metrics, save = SimpleTrainer.write_metrics, torch.save
 def kill() -> None:
     is_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if comm.get_rank() == int(os.environ.get("KILL_RANK", "0")) and not is_restarted:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[os.environ.get("KILL_SIGNAL", "SIGKILL")])
 
 
 def count(kind: str, number: int = 1) -> None:

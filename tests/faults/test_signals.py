@@ -95,6 +95,16 @@ def test_storm_of_sigterm(coco, undisturbed, tmp_path, workers):
         row.again.append(0)
 
 
+def test_sigterm_to_one_of_two_workers(coco, tmp_path):
+    training = Training(coco, tmp_path / "output")
+    fault = {"KILL": "iteration:5", "KILL_RANK": 1, "KILL_SIGNAL": "SIGTERM"}
+    with counted("SIGTERM to one of two workers") as row:
+        training.run("--num-gpus", "2", "--dist-url", "auto", code=TRY_AGAIN, **fault)
+        path, damaged = newest_sound(training.folder)
+        assert iteration_of(path) == max(training.iterations()) < ITERATIONS - 1 and not damaged
+        row.again.append(0)
+
+
 @pytest.mark.parametrize("launcher", ["--num-gpus", "torchrun"])
 def test_sigterm_to_the_starter_of_two_workers(coco, tmp_path, launcher):
     training = Training(coco, tmp_path / "output")
