@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install detectron2 demo test test-all lint format clean
+.PHONY: help install detectron2 demo test test-all test-faults lint format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(BIN) $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
 
@@ -29,6 +29,9 @@ test: install ## Run the fast tests (PYTEST_ARGS="-k head" adds options)
 
 test-all: install ## Run all tests but those that need a GPU
 	$(BIN) -m pytest -m "not cuda" $(PYTEST_ARGS)
+
+test-faults: install ## Run the fault-injection suite in full (docs/reliability.md)
+	SCOPENET_ALL_FAULTS=1 $(BIN) -m pytest tests/faults -m faults $(PYTEST_ARGS)
 
 lint: install ## Check style and formatting
 	$(BIN) -m ruff check .

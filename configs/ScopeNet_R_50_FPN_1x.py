@@ -20,6 +20,7 @@ train.output_dir = "./output/ScopeNet_R_50_FPN_1x_lazy"
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 train.seed = -1
 train.clip_gradients = dict(enabled=True, clip_type="norm", clip_value=10.0)
+train.max_skipped_iterations = 10
 # Test-time augmentation, as TEST.AUG of a YAML config.
 train.test_aug = dict(
     enabled=False,

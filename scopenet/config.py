@@ -45,6 +45,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
+    # How many iterations in a row may be skipped because their loss or gradient is not finite.
+    cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # Data sets of one's own in COCO format, to be used by their names in DATASETS.TRAIN and TEST:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]. They decide on
     # NUM_CLASSES.

@@ -413,7 +413,8 @@ def test_keys_that_are_added():
         FOCAL_LOSS_ALPHA FOCAL_LOSS_GAMMA BIN_LOSS_WEIGHT LOC_LOSS_WEIGHT LOC_LOSS_TYPE
         SCORE_THRESH_TEST TOPK_CANDIDATES_TEST NMS_THRESH_TEST"""
     own = [f"MODEL.SCOPENET.{name}" for name in names.split()]
-    own += ["SOLVER.AMP.PRECISION", "DATASETS.CUSTOM", "DATALOADER.MAX_UNREADABLE_IMAGES"]
+    own += ["SOLVER.AMP.PRECISION", "SOLVER.MAX_SKIPPED_ITERATIONS", "DATASETS.CUSTOM"]
+    own += ["DATALOADER.MAX_UNREADABLE_IMAGES"]
     assert sorted(all_keys(cfg)) == sorted([*before, *own])
 
 

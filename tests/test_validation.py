@@ -12,6 +12,7 @@ from torch import nn
 
 from scopenet.engine import validation
 from scopenet.engine.checkpoint import SafeCheckpointer
+from scopenet.engine.sound import is_sound
 from scopenet.engine.validation import (
     AtEvaluation,
     BestCheckpoint,
@@ -159,9 +160,21 @@ def test_no_ap_is_never_the_best(folder):
     assert best_after(folder, [math.nan, 0.0, math.nan])["model"]["weight"] == 1
 
 
-def test_without_another_checkpoint_the_best_is_the_one_to_resume_from(tmp_path):
+def test_the_best_is_never_the_one_to_resume_from(tmp_path):
     best_after(tmp_path, [10.0])
-    assert (tmp_path / "last_checkpoint").read_text() == "model_best.pth"
+    assert [x.name for x in tmp_path.iterdir()] == ["model_best.pth"]
+    assert is_sound(tmp_path / "model_best.pth")
+    assert not SafeCheckpointer(Model(), str(tmp_path)).has_checkpoint()
+    (tmp_path / "last_checkpoint").write_text("model_best.pth")
+    assert not SafeCheckpointer(Model(), str(tmp_path)).has_checkpoint()
+
+
+def test_a_damaged_best_is_replaced(folder, caplog):
+    best_after(folder, [30.0])
+    best = folder / "model_best.pth"
+    best.write_bytes(best.read_bytes()[:-100])
+    assert best_after(folder, [20.0], start_iter=2, weight=5.0)["model"]["weight"] == 5
+    assert f"{best} is damaged" in caplog.text
 
 
 def test_best_only_with_periodic_evaluation_and_by_the_first_of_several_sets(folder):

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_file import ConfigError
+from ..signals import leave_signals_to_trainer
 from .image_file import unreadable_image
 from .usable_boxes import drop_unusable_boxes
 
@@ -217,6 +218,8 @@ def build_train_loader(
         num_workers=num_workers,
         collate_fn=_as_list,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_trainer,
+        generator=torch.Generator(),  # the loader takes nothing from the random states of training
     )
     loader.max_unreadable = max_unreadable
     return loader
@@ -267,6 +270,8 @@ def build_validation_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_as_list,
+        worker_init_fn=leave_signals_to_trainer,
+        generator=torch.Generator(),
     )
     loader.max_unreadable = max_unreadable
     return loader

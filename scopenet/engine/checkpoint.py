@@ -1,10 +1,13 @@
 """Checkpoints of tensors and plain types, read without running any code they may hold."""
 
+import logging
 import pickle
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from safetensors.torch import load_file
 
 from ..config_file import ConfigError
 from .finetuning import check_same_classes, forget_other_classes, report_forgotten
+from .sound import list_checkpoints, newest_sound, write_checkpoint
 
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
 # pickle's protocols.
@@ -78,6 +82,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with loading that executes nothing.
 
     Besides the model and the checkpointables each file holds ``extra`` (config and class names).
+    Files are written as in :mod:`scopenet.engine.sound`.
     """
 
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
@@ -86,7 +91,31 @@ class SafeCheckpointer(DetectionCheckpointer):
         self._is_resumed = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        super().save(name, **self.extra, **kwargs)
+        """See :func:`~scopenet.engine.sound.write_checkpoint`."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        objects = {"model": self.model, **self.checkpointables}
+        data = {key: x.state_dict() for key, x in objects.items()} | self.extra | kwargs
+        path = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info(f"Saving checkpoint to {path}")
+        write_checkpoint(path, data)
+
+    def has_checkpoint(self) -> bool:
+        return bool(self.save_dir) and bool(list_checkpoints(Path(self.save_dir)))
+
+    def get_checkpoint_file(self) -> str:
+        """The newest sound checkpoint; says so if that is not the newest.
+
+        Raises:
+            ConfigError: there are checkpoints, but none is sound.
+        """
+        path, damaged = newest_sound(Path(self.save_dir))
+        for x in damaged:
+            # Not of Detectron2's loggers, which are set up in training programs only.
+            logging.getLogger(__name__).warning(
+                f"{x} is damaged or missing; going on from {path.name}."
+            )
+        return str(path)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
@@ -161,3 +190,12 @@ def restore_rng_states(states: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, words, next_gauss = states["python"]
     random.setstate((version, tuple(words), next_gauss))
+
+
+@contextmanager
+def kept_rng_states() -> Iterator[None]:
+    """For evaluations: a training that goes on from the checkpoint of the same iteration, which is
+    written before them, does not have them again, nor the random numbers that they take."""
+    states = rng_states()
+    yield
+    restore_rng_states(states)

@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
 from ..config_file import ConfigError
+from ..signals import forward_to_workers, handled
+from .fresh_store import fresh_store
+from .sound import list_checkpoints
 
 
 def available_cores() -> int:
@@ -39,11 +44,36 @@ def _worker(main: Callable, args, num_workers: int) -> None:
     main(args)
 
 
+def _restarts() -> int:
+    """How often torchrun has started the workers of this machine again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def go_on_after_restart(args, output_dir: str) -> None:
+    """Sets ``args.resume`` in workers that torchrun has started again.
+
+    Raises:
+        ConfigError: they could go on from what an earlier training has left there.
+    """
+    if args.resume or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
+        return
+    if _restarts() == 0 and list_checkpoints(Path(output_dir)):
+        raise ConfigError(
+            f"{output_dir} has checkpoints, and workers that are started again (--max-restarts) "
+            "could not tell them from those of this training; go on from them by --resume or set "
+            "another OUTPUT_DIR."
+        )
+    args.resume = _restarts() > 0
+
+
 def _torchrun_worker(main: Callable, args) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    store = fresh_store(store, rank, size)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(local_size)
     try:
         _worker(main, args, local_size)
@@ -65,11 +95,12 @@ def launch(main: Callable, args) -> None:
         return
     num_workers = max(1, args.num_gpus)
     check_num_workers(num_workers)
-    spawn(
-        _worker,
-        num_workers,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(main, args, num_workers),
-    )
+    with handled(forward_to_workers) if num_workers > 1 else nullcontext():
+        spawn(
+            _worker,
+            num_workers,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args, num_workers),
+        )

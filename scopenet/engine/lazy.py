@@ -78,6 +78,9 @@ def run_settings(lazy: DictConfig) -> CfgNode:
     cfg.SOLVER.IMS_PER_BATCH = lazy.dataloader.train.total_batch_size
     cfg.SOLVER.AMP.ENABLED = train.amp.enabled
     cfg.SOLVER.CHECKPOINT_PERIOD = train.checkpointer.period
+    cfg.SOLVER.MAX_SKIPPED_ITERATIONS = train.get(
+        "max_skipped_iterations", cfg.SOLVER.MAX_SKIPPED_ITERATIONS
+    )
     for key, value in train.get("clip_gradients", {}).items():
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period

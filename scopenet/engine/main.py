@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-from urllib.error import URLError
 
 import torch
 from detectron2.config import CfgNode
@@ -24,8 +23,9 @@ from .checks import (
     check_weights,
 )
 from .finetuning import check_same_classes
-from .launch import launch
+from .launch import go_on_after_restart, launch
 from .lazy import lazy_trainer, load_lazy_config, run_settings
+from .program_errors import one_sentence_errors
 from .scaling import scaling_advice
 from .trainer import Trainer
 
@@ -76,6 +76,11 @@ def main(args: argparse.Namespace) -> dict | None:
     if args.eval_only:
         model = trainer_class.build_model(cfg)
         checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+        if args.resume and not checkpointer.has_checkpoint():
+            raise ConfigError(
+                f"--eval-only --resume, but {cfg.OUTPUT_DIR} has no checkpoint; correct OUTPUT_DIR "
+                "or set MODEL.WEIGHTS without --resume."
+            )
         loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         for name in cfg.DATASETS.TEST:
             check_same_classes(loaded, MetadataCatalog.get(name).get("thing_classes", []))
@@ -93,18 +98,19 @@ def main(args: argparse.Namespace) -> dict | None:
     return getattr(trainer, "_last_eval_results", None)
 
 
+def work(args: argparse.Namespace) -> None:
+    """:func:`main` of a worker process, whose errors end it with their sentence."""
+    with one_sentence_errors():
+        main(args)
+
+
 def run(args: argparse.Namespace) -> None:
     """Check, then launch :func:`main`; a config error ends the program with its sentence."""
-    try:
+    with one_sentence_errors():
         args.config_file = args.config_file and find_config(args.config_file)
-        read_job(args)
+        _, cfg = read_job(args)
+        if not args.eval_only:
+            go_on_after_restart(args, cfg.OUTPUT_DIR)
         if not torch.cuda.is_available():
             print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
-        launch(main, args)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except URLError as error:
-        sys.exit(
-            f"error: The weights could not be downloaded ({error.reason}); fetch them otherwise, "
-            "then set MODEL.WEIGHTS (LazyConfig: train.init_checkpoint) to the file."
-        )
+        launch(work, args)

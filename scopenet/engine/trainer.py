@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 import weakref
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,9 +31,11 @@ from ..config_file import ConfigError
 from ..data.loader import build_train_loader, build_validation_loader
 from ..data.usable_boxes import drop_unusable_boxes
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
-from .checkpoint import SafeCheckpointer, restore_rng_states, rng_states
+from .checkpoint import SafeCheckpointer, kept_rng_states, restore_rng_states, rng_states
 from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
+from .interruption import StopOnSignal
+from .non_finite import NonFiniteGuard, StepSkipped
 from .validation import insert_validation
 
 
@@ -119,13 +122,18 @@ class Trainer(DefaultTrainer):
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
         self._trainer = build_step_trainer(cfg, model, data_loader, optimizer)
+        guard = NonFiniteGuard(
+            cfg.OUTPUT_DIR, cfg.SOLVER.MAX_SKIPPED_ITERATIONS, cfg.SOLVER.IMS_PER_BATCH
+        )
+        guard.watch(model)
+        self._trainer.register_hooks([guard])
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SafeCheckpointer(
             model, cfg.OUTPUT_DIR, extra=self.describe(cfg), trainer=weakref.proxy(self)
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self.register_hooks(self.build_hooks())
+        self.register_hooks([*self.build_hooks(), StopOnSignal(self.checkpointer)])
 
     @classmethod
     def source_config(cls, cfg: CfgNode) -> CfgNode | DictConfig:
@@ -198,6 +206,12 @@ class Trainer(DefaultTrainer):
         return CocoEvaluator(dataset_name, output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"))
 
     @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict[str, dict]:
+        """As ``DefaultTrainer`` does, without a trace in the random states."""
+        with kept_rng_states():
+            return super().test(cfg, model, evaluators)
+
+    @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, dict]:
         """Evaluate with test-time augmentation, see :class:`~scopenet.modeling.ScopeNetWithTTA`.
 
@@ -235,6 +249,15 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)
         self.data_loader.batch_sampler.start_iter = self.start_iter
+        if self.start_iter >= self.max_iter:
+            logging.getLogger(__name__).warning(
+                f"This training has had its {self.max_iter} iterations, it is only evaluated; to "
+                "go on, raise SOLVER.MAX_ITER (LazyConfig: train.max_iter)."
+            )
+
+    def run_step(self) -> None:
+        with suppress(StepSkipped):
+            super().run_step()
 
     def state_dict(self) -> dict:
         state = super().state_dict()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .checkpoint import SafeCheckpointer, load_tensors
+from .checkpoint import SafeCheckpointer, kept_rng_states, load_tensors
+from .sound import is_sound
 
 NUM_PICTURES = 4  # at every evaluation
 PICTURE_SIDE = 480  # px, of the longer side
@@ -44,7 +46,8 @@ class AtEvaluation(HookBase):
             self._look_together()
 
     def _look_together(self) -> None:
-        self.look()
+        with kept_rng_states():
+            self.look()
         comm.synchronize()
 
     def look(self) -> None:
@@ -154,22 +157,25 @@ class BestCheckpoint(AtEvaluation):
         self.best = -math.inf
 
     def before_train(self) -> None:
-        path = os.path.join(self.checkpointer.save_dir, f"{self.NAME}.pth")
-        if self.trainer.start_iter > 0 and os.path.isfile(path):
-            best = load_tensors(path).get("best", {})
-            if best.get("metric") == self.metric:
-                self.best = best["value"]
+        path = Path(self.checkpointer.save_dir) / f"{self.NAME}.pth"
+        if self.trainer.start_iter == 0 or not path.is_file():
+            return
+        if not is_sound(path):
+            logging.getLogger(__name__).warning(
+                f"{path} is damaged; the next evaluation makes a new one."
+            )
+            return
+        best = load_tensors(str(path)).get("best", {})
+        if best.get("metric") == self.metric:
+            self.best = best["value"]
 
     def look(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, 0))
         if not value > self.best:
             return
         self.best = value
-        last = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
         best = {"metric": self.metric, "value": value, "iteration": iteration}
         self.checkpointer.save(self.NAME, best=best, iteration=self.trainer.iter)
-        if last:
-            self.checkpointer.tag_last_checkpoint(os.path.basename(last))
         logging.getLogger(__name__).info(
             f"{self.metric} {value:.2f} is the best so far: kept as {self.NAME}.pth."
         )

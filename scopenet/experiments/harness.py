@@ -10,6 +10,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..engine.interruption import TRY_AGAIN, Interrupted
 from .jobs import Job, resolve
 from .results import Results
 from .runs import CONSOLE, row_key, run_in_process
@@ -75,6 +76,8 @@ def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
         done = min(iterations_done(run.folder), run.key["iterations"])
         progress.update(max(0, done - seen))
         seen = max(seen, done)
+    if process.exitcode == TRY_AGAIN:
+        raise Interrupted  # saved, and no failure of the run: the next start goes on with it
     if process.exitcode:
         log = run.folder / CONSOLE
         last = log.read_text().strip().splitlines()[-1:] if log.exists() else []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..atomic import sync_folder, write_file, write_synced
 from .card import write_table
 from .index import INDEX, Entry, dump_index, parse_index
 from .root import is_intact
@@ -44,13 +45,13 @@ def _write_folder(zoo: Path, entry: Entry, files: dict[str, bytes]) -> None:
     _remove(unfinished)
     unfinished.mkdir()
     for name, content in files.items():
-        _write_synced(unfinished / name, content)
-    _sync_folder(unfinished)
+        write_synced(unfinished / name, content)
+    sync_folder(unfinished)
     _remove(folder)  # damaged
     folder.parent.mkdir(parents=True, exist_ok=True)
     os.replace(unfinished, folder)
     for parent in folder.relative_to(zoo).parents:
-        _sync_folder(zoo / parent)
+        sync_folder(zoo / parent)
 
 
 def _is_intact(path: Path, entry: Entry, name: str) -> bool:
@@ -62,25 +63,7 @@ def _write(zoo: Path, name: str, content: bytes) -> None:
     if path.is_file() and path.read_bytes() == content:
         return
     _remove(unfinished)
-    _write_synced(unfinished, content)
-    os.replace(unfinished, path)
-    _sync_folder(zoo)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """So that names in it outlive a power failure, too."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_file(path, lambda f: f.write(content), unfinished=unfinished)
 
 
 def _remove(path: Path) -> None:

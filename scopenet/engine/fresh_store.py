@@ -1,0 +1,36 @@
+"""A key-value store without what workers that died have left in it.
+
+torchrun keeps its store when it starts workers again, and in it the addresses of the dead. How
+often it has started them does not tell one start from another: on several machines the counts may
+differ.
+"""
+
+import time
+import uuid
+
+from torch.distributed import PrefixStore, Store
+
+POLL_SECONDS = 0.05
+
+
+def fresh_store(store: Store, rank: int, size: int) -> Store:
+    """``store`` under a prefix that the workers of this start agree on; all have to call it.
+
+    A worker leaves a name that nobody has used before, and waits for an answer to it; the first
+    worker answers until every other one has thanked it.
+    """
+    name = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"name_of_{rank}", name)
+        prefix = store.get(f"answer_to_{name}").decode()  # waits for it
+        store.set(f"thanks_of_{rank}_to_{prefix}", "")
+        return PrefixStore(prefix, store)
+    pending = set(range(1, size))
+    while pending:
+        for other in sorted(pending):
+            if store.check([f"thanks_of_{other}_to_{name}"]):
+                pending.remove(other)
+            elif store.check([f"name_of_{other}"]):  # perhaps still that of a dead one
+                store.set(f"answer_to_{store.get(f'name_of_{other}').decode()}", name)
+        time.sleep(POLL_SECONDS)
+    return PrefixStore(name, store)
