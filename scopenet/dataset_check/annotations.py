@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from reprlib import repr as short
 from typing import Any
 
 from ..data.coco_json import (
@@ -58,7 +59,7 @@ def _check_boxes(content: dict[str, Any], file: str) -> Iterator[Finding]:
         box = find_box(annotation)
         if problem := annotation_problem(annotation, image, categories):
             what = {"unknown image id": "image_id", "unknown category id": "category_id"}
-            detail = annotation[what[problem]] if problem in what else box
+            detail = annotation[what[problem]] if problem in what else short(box)
             yield Finding(problem, image["file_name"] if image else file,
                           "annotations", number, str(detail))  # fmt: skip
         elif reaches_out(box, image["width"], image["height"]):
