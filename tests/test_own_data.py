@@ -204,6 +204,12 @@ def test_no_usable_boxes(data):
     assert "no usable boxes" in message(DatasetCatalog.get, "own_train")
 
 
+def test_boxes_of_crowds_only(data):
+    edit(data / "train.json", lambda x: [y.update(iscrowd=1) for y in x["annotations"]])
+    read_job(job(*flags(data, "train"), *TINY))
+    assert "of crowds only" in message(DatasetCatalog.get, "own_train")
+
+
 def test_a_class_without_boxes_in_training_is_named(data, caplog):
     def only_green(content):
         content["annotations"] = [x | {"category_id": 2} for x in content["annotations"]]
@@ -224,6 +230,26 @@ def test_lazy_config_takes_the_flags(data, tmp_path):
     assert trainer.source_config(cfg).model.num_classes == len(NAMES)
     # Not Detectron2's, to which no detections are nan.
     assert type(trainer.build_evaluator(cfg, "own_val")) is CocoEvaluator
+
+
+def test_lazy_config_evaluates_despite_unreadable_images(data, tmp_path, caplog):
+    (data / "val" / "000000000002.png").write_bytes(b"")
+    arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
+    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    samples = [x for batch in trainer.build_test_loader(cfg, "own_val") for x in batch]
+    assert [x["image_id"] for x in samples] == [1, 2, 3]
+    assert [x["image"].any().item() for x in samples] == [True, False, True]
+    assert "000000000002.png cannot be read" in caplog.text
+    cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 0
+    assert "1 images cannot be read" in message(list, trainer.build_test_loader(cfg, "own_val"))
+
+
+def test_a_lazy_test_loader_with_a_sampler_is_kept(data, tmp_path):
+    arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
+    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    trainer.source_config(cfg).dataloader.test.sampler = [2]
+    ((sample,),) = trainer.build_test_loader(cfg, "own_val")
+    assert sample["image_id"] == 3
 
 
 @pytest.fixture

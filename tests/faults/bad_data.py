@@ -28,7 +28,19 @@ BAD_BOX = {
 # Found where a program takes a value for what it usually is.
 AWKWARD = [
     *(None, True, 0, -1, 1.5, 10**9, 999_999_999, 2**63, 10**400, 1e-300, 5e-324, 1e308),
-    *(float("nan"), float("inf"), "", "1", "\0", "\ud800", "$^$", "a\nb", "../x.png", "/", "x" * 300),
+    *(
+        float("nan"),
+        float("inf"),
+        "",
+        "1",
+        "\0",
+        "\ud800",
+        "$^$",
+        "a\nb",
+        "../x.png",
+        "/",
+        "x" * 300,
+    ),
     *([], {}, [[]], [{}], {"id": 1}),
 ]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
