@@ -323,6 +323,17 @@ def test_the_copy_is_clean_and_the_input_as_it_was(spoilt, capsys):
     assert "Boxes that no location of any level can represent: " in capsys.readouterr().out
 
 
+def test_images_that_are_too_narrow_are_not_in_the_copy(folder, tmp_path):
+    root = shutil.copytree(folder, tmp_path / "data")
+    content = parse_json(root / "labels.json")
+    content["images"][0] |= {"width": 3 * LONG, "height": 1}
+    save(root / "images" / content["images"][0]["file_name"], size=(3 * LONG, 1))
+    (root / "labels.json").write_text(json.dumps(content))
+    found = program.check(arguments(root, "--fix", str(root / "clean.json")))
+    assert ("too narrow image", 1) in {(x.kind, x.id) for x in found}
+    assert [x["id"] for x in parse_json(root / "clean.json")["images"]] == [2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize("link", ["same", "dots", "symlink", "hardlink"])
 def test_the_copy_never_replaces_the_input(folder, tmp_path, link):
     root = shutil.copytree(folder, tmp_path / "data")

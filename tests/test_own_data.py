@@ -22,6 +22,7 @@ from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.main import main, read_job
 from scopenet.engine.trained import load_trained
 from scopenet.engine.trainer import Trainer
+from scopenet.visualization import draw_beside_ground_truth
 
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
 NAMES = [x["name"] for x in CLASSES]
@@ -326,6 +327,16 @@ def test_training_on_unclean_data(finished):
     assert steps["validation/total"] == steps["bbox/AP"] == [2, 6]
     assert (output / "model_best.pth").is_file()
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_class_names_that_are_no_formulas_are_drawn(data):
+    edit(data / "train.json", lambda x: x["categories"][0].update(name="$^$"))
+    read_job(job(*flags(data, "train"), *TINY))
+    sample = DatasetCatalog.get("own_train")[0]
+    sample["annotations"][0]["category_id"] = 0
+    options = {"score_thresh": 0.3, "scale": 1.0}
+    picture = draw_beside_ground_truth(sample, _nothing(), "own_train", **options)
+    assert picture.shape == (sample["height"], 2 * sample["width"] + 4, 3)
 
 
 def test_too_many_unreadable_images_stop_the_training(data, tmp_path):

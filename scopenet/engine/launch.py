@@ -39,6 +39,14 @@ def _worker(main: Callable, args, num_workers: int) -> None:
     main(args)
 
 
+def _spawned_worker(main: Callable, args, num_workers: int) -> None:
+    _worker(main, args, num_workers)
+    # Detectron2 leaves the group open, and a process that ends while the threads of its group are
+    # still running may be aborted.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _torchrun_worker(main: Callable, args) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available():
@@ -66,7 +74,7 @@ def launch(main: Callable, args) -> None:
     num_workers = max(1, args.num_gpus)
     check_num_workers(num_workers)
     spawn(
-        _worker,
+        _spawned_worker,
         num_workers,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
