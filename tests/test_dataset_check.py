@@ -24,7 +24,7 @@ from scopenet.dataset_check import main as program
 from scopenet.dataset_check.annotations import check_annotations
 from scopenet.dataset_check.borders import build_scopenet as build
 from scopenet.dataset_check.borders import count_borders, find_narrow
-from scopenet.dataset_check.findings import NOTES, Finding, is_error
+from scopenet.dataset_check.findings import NOTES, Finding, is_error, summary
 from scopenet.dataset_check.images import check_image
 from scopenet.modeling.bins import target_bins
 
@@ -166,12 +166,15 @@ def test_ids_of_any_kind_are_survived(folder, tmp_path):
     assert {"missing field", "unknown category id"} <= found
 
 
-def test_a_box_as_deep_as_json_goes(folder):
+def test_boxes_and_ids_as_deep_as_json_goes(folder):
     content, deep = parse_json(folder / "labels.json"), []
     for _ in range(2000):
         deep = [deep]
     content["annotations"][0]["bbox"] = deep
-    assert "no box of four numbers" in {x.kind for x in check(content)}
+    content["annotations"][1]["id"] = deep
+    found = check(content)
+    assert {"no box of four numbers", "missing field"} <= {x.kind for x in found}
+    assert "(annotations [[[" in summary(found)
 
 
 def test_images_that_are_too_narrow():

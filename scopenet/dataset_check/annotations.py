@@ -37,8 +37,9 @@ def _check_fields(entries: list[dict], part: str, file: str) -> Iterator[Finding
     for i, entry in enumerate(entries):
         for field in REQUIRED[part]:
             if not is_given(entry.get(field), field):
-                detail = f"entry {i} has no usable {field}"
-                yield Finding("missing field", file, part, entry.get("id"), detail)
+                detail, number = f"entry {i} has no usable {field}", entry.get("id")
+                number = short(number) if isinstance(number, list | dict) else number
+                yield Finding("missing field", file, part, number, detail)
 
 
 def _check_ids(entries: list[dict], part: str, file: str) -> Iterator[Finding]:

@@ -132,11 +132,11 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
             test = lazy.dataloader.test.copy()
             if cfg.INPUT.MIN_SIZE_TEST == 0:  # test-time augmentation resizes itself
                 test.mapper.augmentations = []
-            if architecture(test).split(".")[-1] == "build_detection_test_loader":  # Detectron2's
-                # It stops at the first unreadable image. A sampler or collate_fn stays with it.
-                if not {"sampler", "collate_fn"} & test.keys():
-                    test._target_ = _path(build_validation_loader)
-                    test.max_unreadable = cfg.DATALOADER.MAX_UNREADABLE_IMAGES
+            is_plain = not {"sampler", "collate_fn"} & test.keys()  # which ours does not take
+            # Detectron2's stops at the first unreadable image.
+            if architecture(test).split(".")[-1] == "build_detection_test_loader" and is_plain:
+                test._target_ = _path(build_validation_loader)
+                test.max_unreadable = cfg.DATALOADER.MAX_UNREADABLE_IMAGES
             return instantiate(test)
 
         @classmethod
