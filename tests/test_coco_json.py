@@ -63,6 +63,7 @@ def test_what_is_not_coco_is_refused(tmp_path, text, part):
         ("images", [{"id": "\udfff", "file_name": "a", "width": 5, "height": 5}], "usable id"),
         ("categories", [{"id": 1, "name": "x"}, {"id": 1, "name": "y"}], "the id 1"),
         ("categories", [{"id": 1, "name": "x"}, {"id": 2, "name": "x"}], "the name x"),
+        ("categories", [{"id": 1, "name": "x\ny"}, {"id": 2, "name": "x\ny"}], "the name x y"),
         ("categories", [{"id": 1, "name": "x"}, {"id": "2", "name": "y"}], "some are text"),
     ],
 )

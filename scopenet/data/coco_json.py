@@ -78,7 +78,8 @@ def read_coco_json(path: str | PathLike) -> dict[str, Any]:
     for field in ("id", "name"):
         (value, times), *_ = Counter(x[field] for x in content["categories"]).most_common(1)
         if times > 1:
-            raise ConfigError(f"{path}: {times} categories have the {field} {value}.")
+            on_a_line = " ".join(str(value).split())
+            raise ConfigError(f"{path}: {times} categories have the {field} {on_a_line}.")
     for part in ("images", "categories"):
         if len({type(x["id"]) for x in content[part]}) > 1:
             raise ConfigError(f"{path}: some ids of its {part} are numbers, some are text.")
