@@ -51,7 +51,7 @@ OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
 CONVERT = ["globox>=2.9"]  # of convert_dataset.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
-DEV = ["pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
+DEV = ["hypothesis>=6.100", "pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
 setup(
     name="scopenet",

@@ -16,6 +16,7 @@ from torch import Tensor
 matplotlib.use("Agg")
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a "$" in a name is just that
 def draw_beside_ground_truth(
     dataset_dict: dict,
     instances: Instances,

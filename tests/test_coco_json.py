@@ -59,8 +59,11 @@ def test_what_is_not_coco_is_refused(tmp_path, text, part):
         ("images", [{"id": 5, "file_name": "a", "width": math.nan, "height": 5}], "usable width"),
         ("annotations", [{"image_id": 5, "category_id": 7}], "usable id"),
         ("categories", [{"id": 1, "name": ""}], "usable name"),
+        ("categories", [{"id": 1, "name": "\ud800"}], "usable name"),
+        ("images", [{"id": "\udfff", "file_name": "a", "width": 5, "height": 5}], "usable id"),
         ("categories", [{"id": 1, "name": "x"}, {"id": 1, "name": "y"}], "the id 1"),
         ("categories", [{"id": 1, "name": "x"}, {"id": 2, "name": "x"}], "the name x"),
+        ("categories", [{"id": 1, "name": "x\ny"}, {"id": 2, "name": "x\ny"}], "the name x y"),
         ("categories", [{"id": 1, "name": "x"}, {"id": "2", "name": "y"}], "some are text"),
     ],
 )
@@ -83,6 +86,7 @@ def test_missing_file_is_named(tmp_path):
         ({"bbox": [10, 10, "7", 5]}, "box with NaN, infinity or what is no number"),
         ({"bbox": [10, 10, 0, 5]}, "box with a zero or negative side"),
         ({"bbox": [10, 10, 5, -5]}, "box with a zero or negative side"),
+        ({"bbox": [10, 10, 1e-300, 5]}, "box with a zero or negative side"),
         ({"bbox": [100, 10, 5, 5]}, "box outside of the image"),
         ({"bbox": [-20, 10, 20, 5]}, "box outside of the image"),
         ({"bbox": [10, 10, 5]}, "no box of four numbers"),
@@ -125,6 +129,13 @@ def test_repeated_ids():
     assert dropped == {"repeated image id": 1}
 
 
+@pytest.mark.parametrize("number", ["3", "x", 2**53, -(2**53), 10**400])
+def test_ids_that_are_no_numbers_for_cocoeval(number):
+    content = changed(id=number)
+    content["annotations"].append(GOOD["annotations"][0])
+    assert [x["id"] for x in clean(content)[0]["annotations"]] == [4, 3]
+
+
 @pytest.mark.parametrize(
     "segmentation, box",
     [
@@ -134,7 +145,13 @@ def test_repeated_ids():
         ({"size": [4, 6], "counts": [5, 2, 17]}, [1, 1, 1, 2]),
         ([], None),
         ([["x"]], None),
+        ({"size": [4, 6], "counts": "52a0"}, [1, 1, 1, 2]),  # the same, compressed
         ({"size": [4, 6]}, None),
+        # Each of these may end the process in pycocotools.
+        ({"size": [0, 6], "counts": [5, 2, 17]}, None),
+        ({"size": [2**32, 6], "counts": [5, 2, 17]}, None),
+        ({"size": [4, 6], "counts": "52a"}, None),
+        ({"size": [4, 6], "counts": "52\u0080"}, None),
         (3, None),
     ],
 )

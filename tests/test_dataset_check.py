@@ -1,6 +1,7 @@
 """check_dataset.py: each thing that can be wrong is found, and a cleaned copy has none of it."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ from scopenet.data.coco_json import clean, parse_json
 from scopenet.dataset_check import main as program
 from scopenet.dataset_check.annotations import check_annotations
 from scopenet.dataset_check.borders import build_scopenet as build
-from scopenet.dataset_check.borders import count_borders
-from scopenet.dataset_check.findings import NOTES, Finding, is_error
+from scopenet.dataset_check.borders import count_borders, find_narrow
+from scopenet.dataset_check.findings import NOTES, Finding, is_error, summary
 from scopenet.dataset_check.images import check_image
 from scopenet.modeling.bins import target_bins
 
@@ -165,6 +166,27 @@ def test_ids_of_any_kind_are_survived(folder, tmp_path):
     assert {"missing field", "unknown category id"} <= found
 
 
+def test_boxes_and_ids_as_deep_as_json_goes(folder):
+    content, deep = parse_json(folder / "labels.json"), []
+    for _ in range(2000):
+        deep = [deep]
+    content["annotations"][0]["bbox"] = deep
+    content["annotations"][1]["id"] = deep
+    found = check(content)
+    assert {"no box of four numbers", "missing field"} <= {x.kind for x in found}
+    assert "(annotations [[[" in summary(found)
+
+
+def test_images_that_are_too_narrow():
+    cfg = load_config(CONFIG, TINY)
+    images = [{"id": i, "file_name": "x", "width": LONG * k, "height": 1}
+              for i, k in enumerate((1, 2, 3))]  # fmt: skip
+    # The shorter side of the last one would become less than half a pixel.
+    (found,) = find_narrow(images, cfg)
+    assert (found.kind, found.id, is_error(found)) == ("too narrow image", 2, True)
+    assert found.detail == f"{3 * LONG}x1 becomes {LONG}x0"
+
+
 def test_what_training_leaves_out_is_an_error():
     assert NOTES.isdisjoint(kind for _, kind in SPOILT if kind != "box partly outside of the image")
     assert NOTES.isdisjoint({"missing file", "empty file", "truncated file", "unreadable file",
@@ -304,6 +326,17 @@ def test_the_copy_is_clean_and_the_input_as_it_was(spoilt, capsys):
     assert "Boxes that no location of any level can represent: " in capsys.readouterr().out
 
 
+def test_images_that_are_too_narrow_are_not_in_the_copy(folder, tmp_path):
+    root = shutil.copytree(folder, tmp_path / "data")
+    content = parse_json(root / "labels.json")
+    content["images"][0] |= {"width": 3 * LONG, "height": 1}
+    save(root / "images" / content["images"][0]["file_name"], size=(3 * LONG, 1))
+    (root / "labels.json").write_text(json.dumps(content))
+    found = program.check(arguments(root, "--fix", str(root / "clean.json")))
+    assert ("too narrow image", 1) in {(x.kind, x.id) for x in found}
+    assert [x["id"] for x in parse_json(root / "clean.json")["images"]] == [2, 3, 4, 5, 6]
+
+
 @pytest.mark.parametrize("link", ["same", "dots", "symlink", "hardlink"])
 def test_the_copy_never_replaces_the_input(folder, tmp_path, link):
     root = shutil.copytree(folder, tmp_path / "data")
@@ -328,6 +361,36 @@ def test_a_copy_that_would_still_be_unusable_is_not_written(folder, tmp_path):
     with pytest.raises(ConfigError, match="by hand"):
         program.check(arguments(root, "--fix", str(root / "clean.json")))
     assert [x.name for x in root.iterdir() if "clean" in x.name] == []
+
+
+def test_a_copy_without_usable_boxes_is_not_written(folder, tmp_path):
+    root = shutil.copytree(folder, tmp_path / "data")
+    content = parse_json(root / "labels.json")
+    for x in content["annotations"]:
+        x["iscrowd"] = 1
+    (root / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="crowds only: .*clean.json is not written"):
+        program.check(arguments(root, "--fix", str(root / "clean.json")))
+    assert not (root / "clean.json").exists()
+
+
+@pytest.mark.parametrize("name", ["$^$", "\ud800"])
+def test_texts_of_any_kind_are_printed_and_drawn(folder, tmp_path, name, monkeypatch):
+    root = shutil.copytree(folder, tmp_path / "data")
+    content = parse_json(root / "labels.json")
+    content["categories"][0] = {"id": 1, "name": name}
+    content["images"][5]["id"] = "\ud800"
+    (root / "labels.json").write_text(json.dumps(content))
+    paths = ["--json", root / "labels.json", "--images", root / "images", "--output", root / "out"]
+    argv = ["check_dataset.py", *map(str, paths), "--num-samples", "1", *TINY]
+    monkeypatch.setattr(sys, "argv", argv)
+    printed = io.TextIOWrapper(io.BytesIO(), "utf-8")  # strict, as it is outside of tests
+    monkeypatch.setattr(sys, "stdout", printed)
+    with pytest.raises(SystemExit) as end:
+        program.run()
+    printed.flush()
+    assert end.value.code == 1 and b"(images \\ud800)" in printed.buffer.getvalue()
+    assert len(list((root / "out" / "samples").iterdir())) == 1
 
 
 def run_script(*argv) -> subprocess.CompletedProcess:

@@ -1,5 +1,6 @@
 """Two workers give the gradient of one worker with the joint batch, whoever has the positives."""
 
+from argparse import Namespace
 from datetime import timedelta
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from builders import build_scopenet, ground_truth, random_boxes
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+
+from scopenet.engine.launch import launch
 
 NUM_WORKERS = 2
 
@@ -103,3 +106,17 @@ def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * scale)
     assert expected["head.cls_score.weight"].any()
     assert expected["head.border_pred.weight"].any() == any(any(x) for x in CASES[case])
+
+
+def test_a_worker_leaves_its_group(tmp_path):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    was_open = []
+    job = Namespace(num_gpus=1, num_machines=1, machine_rank=0, dist_url="auto")
+    try:
+        launch(lambda args: was_open.append(distributed.is_initialized()), job)
+        assert was_open == [True] and not distributed.is_initialized()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()

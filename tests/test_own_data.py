@@ -22,6 +22,7 @@ from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.main import main, read_job
 from scopenet.engine.trained import load_trained
 from scopenet.engine.trainer import Trainer
+from scopenet.visualization import draw_beside_ground_truth
 
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
 NAMES = [x["name"] for x in CLASSES]
@@ -204,6 +205,12 @@ def test_no_usable_boxes(data):
     assert "no usable boxes" in message(DatasetCatalog.get, "own_train")
 
 
+def test_boxes_of_crowds_only(data):
+    edit(data / "train.json", lambda x: [y.update(iscrowd=1) for y in x["annotations"]])
+    read_job(job(*flags(data, "train"), *TINY))
+    assert "of crowds only" in message(DatasetCatalog.get, "own_train")
+
+
 def test_a_class_without_boxes_in_training_is_named(data, caplog):
     def only_green(content):
         content["annotations"] = [x | {"category_id": 2} for x in content["annotations"]]
@@ -224,6 +231,26 @@ def test_lazy_config_takes_the_flags(data, tmp_path):
     assert trainer.source_config(cfg).model.num_classes == len(NAMES)
     # Not Detectron2's, to which no detections are nan.
     assert type(trainer.build_evaluator(cfg, "own_val")) is CocoEvaluator
+
+
+def test_lazy_config_evaluates_despite_unreadable_images(data, tmp_path, caplog):
+    (data / "val" / "000000000002.png").write_bytes(b"")
+    arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
+    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    samples = [x for batch in trainer.build_test_loader(cfg, "own_val") for x in batch]
+    assert [x["image_id"] for x in samples] == [1, 2, 3]
+    assert [x["image"].any().item() for x in samples] == [True, False, True]
+    assert "000000000002.png cannot be read" in caplog.text
+    cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 0
+    assert "1 images cannot be read" in message(list, trainer.build_test_loader(cfg, "own_val"))
+
+
+def test_a_lazy_test_loader_with_a_sampler_is_kept(data, tmp_path):
+    arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
+    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    trainer.source_config(cfg).dataloader.test.sampler = [2]
+    ((sample,),) = trainer.build_test_loader(cfg, "own_val")
+    assert sample["image_id"] == 3
 
 
 @pytest.fixture
@@ -300,6 +327,16 @@ def test_training_on_unclean_data(finished):
     assert steps["validation/total"] == steps["bbox/AP"] == [2, 6]
     assert (output / "model_best.pth").is_file()
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_class_names_that_are_no_formulas_are_drawn(data):
+    edit(data / "train.json", lambda x: x["categories"][0].update(name="$^$"))
+    read_job(job(*flags(data, "train"), *TINY))
+    sample = DatasetCatalog.get("own_train")[0]
+    sample["annotations"][0]["category_id"] = 0
+    options = {"score_thresh": 0.3, "scale": 1.0}
+    picture = draw_beside_ground_truth(sample, _nothing(), "own_train", **options)
+    assert picture.shape == (sample["height"], 2 * sample["width"] + 4, 3)
 
 
 def test_too_many_unreadable_images_stop_the_training(data, tmp_path):

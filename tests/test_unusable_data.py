@@ -11,6 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
 from miniature import LONG, SHORT, TRAIN, mini_datasets
+from PIL import Image
 
 from scopenet import ConfigError
 from scopenet.data.image_file import unreadable_image
@@ -132,6 +133,15 @@ def test_image_of_another_size_is_replaced(dicts):
     changed = [dicts[-1] | {"width": 7, "height": 7}, *dicts[BROKEN:-1]]
     used = {x["file_name"] for batch in batches(changed, 8) for x in batch}
     assert used == {x["file_name"] for x in dicts[BROKEN:-1]}
+
+
+def test_image_of_which_resizing_leaves_nothing_is_replaced(dicts, tmp_path):
+    path = tmp_path / "narrow.png"
+    Image.new("RGB", (1, 5000)).save(path)
+    narrow = dicts[-1] | {"file_name": str(path), "width": 1, "height": 5000}
+    used = {x["file_name"] for batch in batches([narrow, *dicts[BROKEN:-1]], 8) for x in batch}
+    assert used == {x["file_name"] for x in dicts[BROKEN:-1]}
+    assert unreadable_image(narrow) == "1x5000 px, too narrow to be resized"
 
 
 def annotation(*box: float, mode=BoxMode.XYWH_ABS) -> dict:

@@ -4,6 +4,7 @@ Boxes are COCO's XYWH in px of the image file, x and y of the top left corner.
 """
 
 import json
+import re
 from collections import Counter
 from itertools import count
 from os import PathLike
@@ -22,6 +23,10 @@ REQUIRED = {
 # Part of a box that may lie outside of its image without a word: rounding, and corners that were
 # counted as pixels.
 TOLERANCE = 1.0  # px
+MAX_ID = 2**53  # of an annotation; COCOeval writes its id into an array of float64
+# pycocotools reads a compressed RLE without looking where it ends: the last character must be one
+# that no other has to follow.
+_COMPRESSED = re.compile("[0-o]*[0-O]")
 
 
 def parse_json(path: str | PathLike) -> dict[str, Any]:
@@ -73,7 +78,8 @@ def read_coco_json(path: str | PathLike) -> dict[str, Any]:
     for field in ("id", "name"):
         (value, times), *_ = Counter(x[field] for x in content["categories"]).most_common(1)
         if times > 1:
-            raise ConfigError(f"{path}: {times} categories have the {field} {value}.")
+            on_a_line = " ".join(str(value).split())
+            raise ConfigError(f"{path}: {times} categories have the {field} {on_a_line}.")
     for part in ("images", "categories"):
         if len({type(x["id"]) for x in content[part]}) > 1:
             raise ConfigError(f"{path}: some ids of its {part} are numbers, some are text.")
@@ -85,8 +91,15 @@ def is_given(value: Any, field: str) -> bool:
     if field in ("width", "height"):
         return is_number(value) and value > 0
     if field in ("file_name", "name"):
-        return isinstance(value, str) and value != ""
-    return isinstance(value, int | str) and not isinstance(value, bool)
+        return isinstance(value, str) and value != "" and _is_unicode(value)
+    if isinstance(value, str):
+        return _is_unicode(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_unicode(text: str) -> bool:
+    """Half of a surrogate pair can be written in json, but nowhere else."""
+    return not any("\ud800" <= x <= "\udfff" for x in text)
 
 
 def is_number(value: Any) -> bool:
@@ -112,6 +125,7 @@ def find_box(annotation: dict[str, Any]) -> Any:
     segmentation = annotation.get("segmentation")
     try:
         if isinstance(segmentation, dict):
+            _check_rle(segmentation["size"], segmentation["counts"])
             if isinstance(segmentation["counts"], list):
                 segmentation = masks.frPyObjects(segmentation, *segmentation["size"])
             return [float(x) for x in masks.toBbox(segmentation)]
@@ -122,6 +136,18 @@ def find_box(annotation: dict[str, Any]) -> Any:
         return None
 
 
+def _check_rle(size: list, counts: list | str) -> None:
+    """
+    Raises:
+        ValueError: pycocotools would divide by zero or read beyond its end, which ends the process.
+    """
+    height, width = size
+    if not (type(height) is type(width) is int and 0 < height < 2**31 and 0 < width < 2**31):
+        raise ValueError("size")
+    if isinstance(counts, str) and not _COMPRESSED.fullmatch(counts):
+        raise ValueError("counts")
+
+
 def box_problem(box: Any, width: float, height: float) -> str:
     """Why the network could not be trained on a box of an image of this size; "" if it could."""
     if not isinstance(box, list | tuple) or len(box) != 4:
@@ -129,7 +155,7 @@ def box_problem(box: Any, width: float, height: float) -> str:
     if not all(map(is_number, box)):
         return "box with NaN, infinity or what is no number"
     x, y, w, h = box
-    if w <= 0 or h <= 0:
+    if x + w <= x or y + h <= y:  # also where w or h is too small to make a difference
         return "box with a zero or negative side"
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         return "box outside of the image"
@@ -176,7 +202,8 @@ def clean(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
             dropped[problem] += 1
             continue
         box = clip_box(find_box(annotation), image["width"], image["height"])
-        number = next(free) if annotation["id"] in seen else annotation["id"]
+        is_own = is_countable(annotation["id"]) and annotation["id"] not in seen
+        number = annotation["id"] if is_own else next(free)
         seen.add(number)
         area = annotation.get("area")
         usual = {"area": area if is_number(area) and area > 0 else box[2] * box[3]}
@@ -186,7 +213,12 @@ def clean(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
 
 
 def max_id(annotations: list[dict]) -> int:
-    return max((x["id"] for x in annotations if isinstance(x["id"], int)), default=0)
+    return max((x["id"] for x in annotations if is_countable(x["id"])), default=0)
+
+
+def is_countable(number: Any) -> bool:
+    """Whether COCOeval can work with an annotation of this id."""
+    return isinstance(number, int) and abs(number) < MAX_ID
 
 
 def annotation_problem(annotation: dict, image: dict | None, categories: set) -> str:

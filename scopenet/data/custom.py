@@ -178,8 +178,11 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
     content, dropped = clean(read_coco_json(json_file))
     for problem, number in dropped.items():
         logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
-    if not content["annotations"]:
-        raise ConfigError(f"{json_file} has no usable boxes; check_dataset.py says what is wrong.")
+    if all(x["iscrowd"] for x in content["annotations"]):
+        raise ConfigError(
+            f"{json_file} has no usable boxes, or of crowds only; check_dataset.py says what is "
+            "wrong."
+        )
     used = {x["category_id"] for x in content["annotations"]}
     if unused := [x["name"] for x in ordered_categories(content) if x["id"] not in used]:
         logging.getLogger(__name__).warning(f"{json_file} has no boxes of {', '.join(unused)}.")

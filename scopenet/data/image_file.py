@@ -3,9 +3,15 @@
 from detectron2.data.detection_utils import check_image_size, read_image
 from PIL import UnidentifiedImageError
 
+# Images whose sides differ more may have nothing left of the shorter one when they are resized.
+MAX_RATIO = 100
+
 
 def unreadable_image(sample: dict) -> str:
-    """Why the image of a dict in Detectron2's format cannot be trained on; "" if it can."""
+    """Why the image of a dict in Detectron2's format cannot be trained on; "" if it can.
+
+    To be asked when it was not mapped: an image that is too narrow may still be large enough.
+    """
     if "file_name" not in sample:
         return ""
     try:
@@ -15,9 +21,11 @@ def unreadable_image(sample: dict) -> str:
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return reason.splitlines()[0]
+    height, width = image.shape[:2]
     try:
         check_image_size(dict(sample), image)
     except ValueError:
-        height, width = image.shape[:2]
         return f"{width}x{height} px instead of {sample['width']}x{sample['height']}"
+    if max(height, width) > MAX_RATIO * min(height, width):
+        return f"{width}x{height} px, too narrow to be resized"
     return ""

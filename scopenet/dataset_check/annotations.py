@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from reprlib import repr as short
 from typing import Any
 
 from ..data.coco_json import (
@@ -36,8 +37,9 @@ def _check_fields(entries: list[dict], part: str, file: str) -> Iterator[Finding
     for i, entry in enumerate(entries):
         for field in REQUIRED[part]:
             if not is_given(entry.get(field), field):
-                detail = f"entry {i} has no usable {field}"
-                yield Finding("missing field", file, part, entry.get("id"), detail)
+                detail, number = f"entry {i} has no usable {field}", entry.get("id")
+                number = short(number) if isinstance(number, list | dict) else number
+                yield Finding("missing field", file, part, number, detail)
 
 
 def _check_ids(entries: list[dict], part: str, file: str) -> Iterator[Finding]:
@@ -58,7 +60,7 @@ def _check_boxes(content: dict[str, Any], file: str) -> Iterator[Finding]:
         box = find_box(annotation)
         if problem := annotation_problem(annotation, image, categories):
             what = {"unknown image id": "image_id", "unknown category id": "category_id"}
-            detail = annotation[what[problem]] if problem in what else box
+            detail = annotation[what[problem]] if problem in what else short(box)
             yield Finding(problem, image["file_name"] if image else file,
                           "annotations", number, str(detail))  # fmt: skip
         elif reaches_out(box, image["width"], image["height"]):

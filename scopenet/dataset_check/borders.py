@@ -3,7 +3,7 @@
 For the shape letters see :mod:`scopenet.modeling.bins`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from ..config_file import ConfigError
 from ..modeling import ScopeNet, bins
 from ..modeling.assignment import border_distances
+from .findings import Finding
 
 CHUNK = 64  # images that are assigned at once
 
@@ -57,6 +58,16 @@ def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
     if middle == 0:  # Detectron2's way to leave images as they are
         return height, width
     return ResizeShortestEdge.get_output_shape(height, width, middle, cfg.INPUT.MAX_SIZE_TRAIN)
+
+
+def find_narrow(images: Sequence[dict[str, Any]], cfg: CfgNode) -> Iterator[Finding]:
+    """Of the images with all fields those of which resizing for training leaves nothing."""
+    for image in images:
+        width, height = image["width"], image["height"]
+        resized_height, resized_width = training_sizes(cfg, height, width)
+        if min(resized_height, resized_width) < 1:
+            detail = f"{width}x{height} becomes {resized_width}x{resized_height}"
+            yield Finding("too narrow image", image["file_name"], "images", image["id"], detail)
 
 
 def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> BorderCounts:

@@ -65,7 +65,7 @@ def _place(finding: Finding) -> str:
 
 def write_findings(findings: Sequence[Finding], path: Path) -> None:
     """All findings, one a line."""
-    with path.open("w", newline="", encoding="utf-8") as f:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as f:
         writer = csv.writer(f)
         writer.writerow(["severity", *Finding._fields])
         for finding in findings:

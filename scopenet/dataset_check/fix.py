@@ -12,7 +12,14 @@ from .annotations import is_complete
 from .findings import Finding
 
 # Findings on an image file because of which the image is left out.
-_UNUSABLE = {"missing file", "empty file", "truncated file", "unreadable file", "other size"}
+_UNUSABLE = {
+    "missing file",
+    "empty file",
+    "truncated file",
+    "unreadable file",
+    "other size",
+    "too narrow image",
+}
 
 
 def check_target(target: Path, source: Path) -> None:
@@ -58,6 +65,8 @@ def write_fixed(content: dict[str, Any], path: Path) -> None:
     Raises:
         ConfigError: what is left still cannot be trained on; nothing is written then.
     """
+    if all(x["iscrowd"] for x in content["annotations"]):
+        raise ConfigError(f"No usable boxes are left, or of crowds only: {path} is not written.")
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     unfinished.write_text(json.dumps(content), encoding="utf-8")

@@ -11,8 +11,8 @@ from ..config_file import ConfigError, load_config
 from ..data.coco_json import class_names, is_given, parse_json
 from ..data.custom import to_dicts
 from ..engine.launch import available_cores
-from .annotations import check_annotations
-from .borders import BorderCounts, build_scopenet, count_borders
+from .annotations import check_annotations, is_complete
+from .borders import BorderCounts, build_scopenet, count_borders, find_narrow
 from .findings import Finding, is_error, summary, write_findings
 from .fix import check_target, fixed, write_fixed
 from .images import check_images
@@ -39,6 +39,7 @@ def check(args: argparse.Namespace) -> list[Finding]:
     named = ("id", "file_name")
     files = [x for x in content["images"] if all(is_given(x.get(k), k) for k in named)]
     findings += check_images(files, str(args.images), threads=available_cores())
+    findings += find_narrow([x for x in content["images"] if is_complete(x, "images")], cfg)
     usable, dropped = fixed(content, findings)
     args.output.mkdir(parents=True, exist_ok=True)
     write_findings(findings, args.output / "findings.csv")
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
 def run() -> None:
     """The program: exit code 0 if training can use everything, 1 if not, 2 if it cannot be told."""
     args = parser().parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # texts of the json may be anything
     try:
         findings = check(args)
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, Metadata
@@ -14,6 +15,7 @@ from ..data.loader import seeded_rng
 SIDE = 800  # px, of the longer side of a drawn image
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # a "$" in a name is just that
 def draw_samples(
     dicts: list[dict], class_names: list[str], cfg: CfgNode, folder: Path, *, number: int
 ) -> list[Path]:

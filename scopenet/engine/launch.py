@@ -66,6 +66,14 @@ def go_on_after_restart(args, output_dir: str) -> None:
     args.resume = _restarts() > 0
 
 
+def _spawned_worker(main: Callable, args, num_workers: int) -> None:
+    _worker(main, args, num_workers)
+    # Detectron2 leaves the group open, and a process that ends while the threads of its group are
+    # still running may be aborted.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _torchrun_worker(main: Callable, args) -> None:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if torch.cuda.is_available():
@@ -97,7 +105,7 @@ def launch(main: Callable, args) -> None:
     check_num_workers(num_workers)
     with handled(forward_to_workers) if num_workers > 1 else nullcontext():
         spawn(
-            _worker,
+            _spawned_worker,
             num_workers,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,

@@ -5,7 +5,7 @@ The file has Detectron2's layout: ``model``, ``optimizer``, ``lr_multiplier``, `
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
@@ -59,6 +59,11 @@ def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:
 def architecture(node: DictConfig) -> str:
     """The name of the class of the model, or of another part of a LazyConfig."""
     return getattr(node._target_, "__name__", node._target_)
+
+
+def _path(target: Callable) -> str:
+    """As LazyConfig writes it."""
+    return f"{target.__module__}.{target.__name__}"
 
 
 def run_settings(lazy: DictConfig) -> CfgNode:
@@ -130,6 +135,11 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
             test = lazy.dataloader.test.copy()
             if cfg.INPUT.MIN_SIZE_TEST == 0:  # test-time augmentation resizes itself
                 test.mapper.augmentations = []
+            is_plain = not {"sampler", "collate_fn"} & test.keys()  # which ours does not take
+            # Detectron2's stops at the first unreadable image.
+            if architecture(test).split(".")[-1] == "build_detection_test_loader" and is_plain:
+                test._target_ = _path(build_validation_loader)
+                test.max_unreadable = cfg.DATALOADER.MAX_UNREADABLE_IMAGES
             return instantiate(test)
 
         @classmethod
@@ -151,7 +161,7 @@ def lazy_trainer(lazy: DictConfig) -> type[Trainer]:
             here.train.output_dir = cfg.OUTPUT_DIR
             evaluator = here.dataloader.evaluator
             if architecture(evaluator).split(".")[-1] == "COCOEvaluator":  # Detectron2's
-                evaluator._target_ = f"{CocoEvaluator.__module__}.{CocoEvaluator.__name__}"
+                evaluator._target_ = _path(CocoEvaluator)
             return instantiate(evaluator)
 
     return LazyTrainer
