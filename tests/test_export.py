@@ -315,6 +315,16 @@ def test_program_ends_with_a_sentence(checkpoint, tmp_path, monkeypatch, capsys)
     assert str(stop.value.code).startswith("error: ")
 
 
+def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    config = "Digits-ScopeNet_R_18_FPN.yaml"
+    arguments = ["--config-file", config, "--format", "pt2", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["x", *arguments, "--weights", "http://localhost:1/x.pth"])
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        main.run()
+    assert str(stop.value.code).startswith("error: The weights could not be downloaded (")
+
+
 # --- the formats ----------------------------------------------------------------------------------
 
 

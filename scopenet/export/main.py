@@ -4,6 +4,7 @@ import argparse
 import sys
 import warnings
 from pathlib import Path
+from urllib.error import URLError
 
 from ..config_file import ConfigError
 from ..engine.trained import TrainedDetector, load_trained
@@ -66,5 +67,7 @@ def run() -> None:
         _export(args, load_trained(args.config_file, args.weights, args.overrides))
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    except URLError as error:
+        sys.exit(f"error: The weights could not be downloaded ({error.reason}).")
     except OSError as error:
         sys.exit(f"error: {args.output} cannot be written ({error.strerror}).")
