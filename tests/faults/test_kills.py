@@ -3,11 +3,13 @@
 import random
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tally import counted
-from torch.distributed import HashStore
+from torch.distributed import FileStore, HashStore
 from trainings import (
     FULL,
     ITERATIONS,
@@ -19,6 +21,7 @@ from trainings import (
 )
 
 from scopenet import ConfigError
+from scopenet.engine import launch
 from scopenet.engine.fresh_store import fresh_store
 from scopenet.engine.launch import go_on_after_restart
 from scopenet.engine.sound import TAG, is_sound, newest_sound
@@ -104,6 +107,7 @@ def test_worker_killed_under_torchrun(coco, tmp_path):
 def test_store_with_the_keys_of_dead_workers():
     """Two starts of three workers in one store, of which the first dies in the middle."""
     kept = HashStore()
+    kept.set_timeout(timedelta(seconds=10))
     for i, dead in enumerate(["of_1", "of_2"]):
         kept.set(f"name_{dead}", f"dead{i}")
     with ThreadPoolExecutor(6) as pool:
@@ -112,6 +116,19 @@ def test_store_with_the_keys_of_dead_workers():
             assert not any(x.check(["address"]) for x in stores)
             stores[0].set("address", start)
             assert [x.get("address").decode() for x in stores] == [start] * 3
+
+
+def test_torchrun_workers_use_such_a_store(tmp_path, monkeypatch):
+    """What they would read of the dead otherwise is a matter of milliseconds."""
+    kept = FileStore(str(tmp_path / "store"), 1)
+    rendezvous = iter([(kept, 0, 1)])
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda url: rendezvous)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "0")
+    seen = []
+    monkeypatch.setattr(launch, "fresh_store", lambda *args: seen.append(args) or args[0])
+    launch.launch(lambda args: None, None)
+    assert seen == [(kept, 0, 1)]
 
 
 def test_torchrun_does_not_mix_trainings(tmp_path, monkeypatch):
