@@ -135,6 +135,29 @@ def test_image_of_another_size_is_replaced(dicts):
     assert used == {x["file_name"] for x in dicts[BROKEN:-1]}
 
 
+def test_png_of_which_only_the_beginning_can_be_decoded(dicts, tmp_path):
+    path = tmp_path / "damaged.png"
+    content = bytearray(Path(dicts[-1]["file_name"]).read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    damaged = dicts[-1] | {"file_name": str(path)}
+    assert "data stream" in unreadable_image(damaged)
+    used = {x["file_name"] for batch in batches([damaged, *dicts[BROKEN:-1]], 8) for x in batch}
+    assert used == {x["file_name"] for x in dicts[BROKEN:-1]}
+    (blank,) = next(iter(build_validation_loader([damaged], mapper=mapper(), max_unreadable=1)))
+    assert not blank["image"].any()
+
+
+def test_png_with_a_wrong_checksum_only_is_used(dicts, tmp_path):
+    path = tmp_path / "checksum.png"
+    content = bytearray(Path(dicts[-1]["file_name"]).read_bytes())
+    content[-13] ^= 1  # of the chunk of pixels, before 12 bytes that end the file
+    path.write_bytes(content)
+    with pytest.raises(SyntaxError), Image.open(path) as image:
+        image.verify()
+    assert unreadable_image(dicts[-1] | {"file_name": str(path)}) == ""
+
+
 def test_image_of_which_resizing_leaves_nothing_is_replaced(dicts, tmp_path):
     path = tmp_path / "narrow.png"
     Image.new("RGB", (1, 5000)).save(path)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_file import ConfigError
 from ..signals import leave_signals_to_trainer
-from .image_file import unreadable_image
+from .image_file import check_png, unreadable_image
 from .usable_boxes import drop_unusable_boxes
 
 # Under this key a sample names the files that it takes the place of, and why; a sample of nothing
@@ -101,6 +101,13 @@ def seeded_rng(*key: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
+def map_image(mapper: Callable[[dict], dict], sample: dict) -> dict:
+    """What ``mapper`` makes of the image; any exception where its file is damaged."""
+    if "file_name" in sample:
+        check_png(sample["file_name"])
+    return mapper(sample)
+
+
 class SeededDataset(Dataset):
     """Maps a (seed, iteration, index) to the mapped, augmented image ``index``."""
 
@@ -125,7 +132,7 @@ class SeededDataset(Dataset):
             sample = self.dicts[index]
             try:
                 with seeded_rng(seed, iteration, index):
-                    mapped = self.mapper(sample)
+                    mapped = map_image(self.mapper, sample)
             except Exception:
                 problem = unreadable_image(sample)
                 if not problem:  # it is something else that went wrong
@@ -238,7 +245,7 @@ class EvaluationDataset(Dataset):
     def __getitem__(self, index: int) -> dict:
         sample = self.dicts[index]
         try:
-            return self.mapper(sample)
+            return map_image(self.mapper, sample)
         except Exception:
             problem = unreadable_image(sample)
             if not problem:
