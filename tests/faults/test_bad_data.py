@@ -1,7 +1,7 @@
 """Generated bad images and jsons: the check says what is wrong, its copy is clean, and training on
 the data as they are leaves out what is unusable or stops with one sentence.
 
-With SCOPENET_ALL_FAULTS=1 all 200 cases, else 32 of them. `pytest -rP` shows the counts.
+With SCOPENET_ALL_FAULTS=1 all 200 cases, else 32 of them.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import math
-import os
 import shutil
 import signal
 import sys
@@ -26,7 +25,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from miniature import TINY, one_thread
+from miniature import TINY
+from tally import ROWS, counted
+from trainings import FULL
 
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, is_custom
@@ -35,13 +36,11 @@ from scopenet.engine.main import run as train_net
 
 pytestmark = pytest.mark.faults
 
-FULL = os.environ.get("SCOPENET_ALL_FAULTS", "") not in ("", "0")
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
 LIMIT = 2  # unreadable images
 SECONDS = 120  # after which a case counts as hanging
 # Nothing that another json could mend.
 OF_THE_FILES = {"16-bit image"}
-tally = Counter()  # (fault, "tried" or "handled") -> cases
 
 
 class Ending(NamedTuple):
@@ -177,8 +176,7 @@ def bounded():
     before = signal.signal(signal.SIGALRM, hang)
     signal.alarm(SECONDS)
     try:
-        with one_thread():
-            yield
+        yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -191,10 +189,9 @@ def clean(tmp_path_factory) -> Path:
     return folder
 
 
-def assert_survived(draw, fault, folder: Path) -> None:
+def assert_survived(folder: Path, expected: set[str]) -> None:
+    """``expected``: kinds of finding of which there must be one."""
     labels, copy = folder / "labels.json", folder / "fixed.json"
-    expected = fault(draw, folder)
-    tally[fault.__name__, "tried"] += 1  # not before: what cannot be drawn is drawn again
     before = bytes_of(folder)
 
     ending, findings = check(folder, labels, "--fix", copy)
@@ -214,11 +211,11 @@ def assert_survived(draw, fault, folder: Path) -> None:
             assert_trained(trained, folder / "output_fixed", folder)
             assert trained.code == 0, trained.errors
     assert bytes_of(folder) == before
-    tally[fault.__name__, "handled"] += 1
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda x: x.__name__)
-def test_bad_data(fault, clean):
+def test_bad_data(fault, clean, quiet_after):
+    name = f"bad data: {fault.__name__.replace('_', ' ')}"
     number = FAULTS[fault] if FULL else max(1, round(0.15 * FAULTS[fault]))
 
     @settings(max_examples=number, derandomize=True, database=None, deadline=None,
@@ -227,17 +224,9 @@ def test_bad_data(fault, clean):
     def one(data):
         with tempfile.TemporaryDirectory() as root, bounded():
             folder = shutil.copytree(clean, Path(root) / "data")
-            assert_survived(data.draw, fault, folder)
+            expected = fault(data.draw, folder)
+            with counted(name):
+                assert_survived(folder, expected)
 
     one()
-    assert tally[fault.__name__, "tried"] == number
-
-
-def test_nothing_was_lost():
-    """Of those that were run."""
-    names = dict.fromkeys(name for name, _ in tally)
-    print("| Fault | Tried | Survived | Lost |\n| --- | --- | --- | --- |")
-    for name in names:
-        tried, handled = tally[name, "tried"], tally[name, "handled"]
-        print(f"| {name.replace('_', ' ')} | {tried} | {handled} | {tried - handled} |")
-    assert all(tally[name, "tried"] == tally[name, "handled"] for name in names)
+    assert ROWS[name].survived == number
