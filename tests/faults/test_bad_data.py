@@ -153,6 +153,7 @@ def assert_trained(ending: Ending, output: Path, folder: Path) -> None:
     lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
     losses = [v for x in lines for k, v in x.items() if "loss" in k or k.startswith("validation")]
     assert losses and all(map(math.isfinite, losses))
+    assert not (output / "non_finite").exists()  # no iteration was skipped either
     assert log.count("These are") <= 4 * LIMIT  # training and three loops over the validation set
 
 
