@@ -57,6 +57,7 @@ def test_what_is_not_coco_is_refused(tmp_path, text, part):
     [
         ("images", [{"id": 5, "file_name": "a.png", "height": 50}], "usable width"),
         ("images", [{"id": 5, "file_name": "a", "width": math.nan, "height": 5}], "usable width"),
+        ("images", [{"id": 5, "file_name": "a", "width": 7, "height": 5e-324}], "usable height"),
         ("annotations", [{"image_id": 5, "category_id": 7}], "usable id"),
         ("categories", [{"id": 1, "name": ""}], "usable name"),
         ("categories", [{"id": 1, "name": "\ud800"}], "usable name"),

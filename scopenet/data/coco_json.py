@@ -89,7 +89,7 @@ def read_coco_json(path: str | PathLike) -> dict[str, Any]:
 def is_given(value: Any, field: str) -> bool:
     """Whether ``value`` can stand in ``field`` of an entry, see ``REQUIRED``."""
     if field in ("width", "height"):
-        return is_number(value) and value > 0
+        return is_number(value) and value >= 1
     if field in ("file_name", "name"):
         return isinstance(value, str) and value != "" and _is_unicode(value)
     if isinstance(value, str):
