@@ -17,6 +17,8 @@ FILES = [
 # Detectron2's ResNet-18 has one width only.
 R_18 = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
 R_18 += ["MODEL.RESNETS.WIDTH_PER_GROUP", "64"]
+# Two columns of p6, see docs/performance.md on bfloat16: that config trains in it.
+R_18 += ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192"]
 ONE_SIZE = ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"]
 WIDE = ["MODEL.SCOPENET.CONV_DIM", "64"]  # GroupNorm needs two values per group on 1 x 1 maps
 RETINANET = ["MODEL.RETINANET.NUM_CLASSES", str(len(CLASSES))]
