@@ -34,6 +34,7 @@ def in_child(work) -> int:
     if child == 0:
         code = 1
         try:
+            torch.set_num_threads(1)  # those of OpenMP are not in the child: it would wait for them
             work()
             code = 0
         finally:
