@@ -27,6 +27,7 @@ from scopenet.demo.results import coco_results, image_ids, replacing
 from scopenet.demo.video import run_video
 from scopenet.engine.lazy import load_lazy_config
 from scopenet.engine.trained import _classes as detector_classes
+from scopenet.export.images import read_bgr
 
 CONFIG = "configs/ScopeNet_R_50_FPN_1x.yaml"
 
@@ -195,6 +196,18 @@ def test_how_images_are_read(tmp_path):
     Image.fromarray(np.full((4, 4), 300, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ImageError, match="more than 8 bits"):
         read_photo(str(tmp_path / "deep.png"))
+
+
+def test_a_png_of_which_only_the_beginning_can_be_decoded(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8) // 64
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    content = bytearray((tmp_path / "x.png").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_photo(str(tmp_path / "x.png"))
+    with pytest.raises(ConfigError, match=r"x\.png cannot be read"):
+        read_bgr({"file_name": str(tmp_path / "x.png")})
 
 
 def test_images_too_thin_are_left_out(detector_files, photos, tmp_path):

@@ -4,6 +4,8 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from ..data.image_file import check_png
+
 
 class ImageError(ValueError):
     """An image that cannot be looked at; the message continues "<name> is left out: "."""
@@ -17,6 +19,7 @@ def read_photo(path: str) -> np.ndarray:
         ImageError: the file is none, is damaged, or has more than 8 bits per channel.
     """
     try:
+        check_png(path)
         with Image.open(path) as image:
             mode = image.mode
         if mode[0] not in "IF":  # Pillow would clip their values instead of scaling them

@@ -8,6 +8,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import read_image
 
+from ..data.image_file import check_png
 from ..engine.checks import check_datasets
 from ..errors import ConfigError
 
@@ -54,6 +55,7 @@ def read_bgr(record: dict[str, Any]) -> np.ndarray:
         ConfigError: the file is no image.
     """
     try:
+        check_png(record["file_name"])
         return np.ascontiguousarray(read_image(record["file_name"], "BGR"))
     except Exception as error:  # Pillow's decoders raise nearly anything
         raise ConfigError(f"{record['file_name']} cannot be read as an image.") from error
