@@ -107,7 +107,8 @@ class Contestant:
         ``inputs`` is above it, and the threshold of NMS."""
         scores = self.scores(self.predict(inputs)[2])
         above = max(1, round(share * len(scores)))
-        self.model.test_score_thresh = scores.topk(above + 1).values[-1].item()
+        # Between two scores: at one of them, rounding would decide on it.
+        self.model.test_score_thresh = scores.topk(above + 1).values[-2:].mean().item()
         self.model.test_nms_thresh = nms_thresh
 
 
