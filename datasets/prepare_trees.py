@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from scopenet.data.coco import dataset_root
+from scopenet.data.coco_split import dataset_root
 from scopenet.data.trees import prepare_trees
 
 

@@ -5,22 +5,38 @@ sets with Detectron2. Without torch and Detectron2, as in a deployment, the impo
 registers nothing; an installed but broken one raises.
 """
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
 
 __version__ = "0.1.0"
+__all__ = [
+    "ConfigError",
+    "Detector",
+    "ScopeHead",
+    "ScopeNet",
+    "ScopeNetWithTTA",
+    "add_scopenet_config",
+    "load_config",
+]
 
-if find_spec("torch") and find_spec("detectron2"):
-    from .config import add_scopenet_config
-    from .config_file import ConfigError, load_config
-    from .data.builtin import register_builtin_datasets
-    from .modeling import ScopeHead, ScopeNet, ScopeNetWithTTA
 
-    register_builtin_datasets()
-    __all__ = [
-        "ConfigError",
-        "ScopeHead",
-        "ScopeNet",
-        "ScopeNetWithTTA",
-        "add_scopenet_config",
-        "load_config",
-    ]
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'scopenet' has no attribute '{name}'")
+    module = "detector" if name == "Detector" else "registration"
+    return getattr(import_module(f".{module}", __name__), name)
+
+
+def _is_command() -> bool:
+    """Tell whether this process was started as the program ``scopenet``, which starts fast: it
+    registers when one of its subcommands runs."""
+    return Path(sys.argv[0]).stem == "scopenet" or sys.orig_argv[1:3] == ["-m", "scopenet"]
+
+
+if find_spec("torch") and find_spec("detectron2") and not _is_command():
+    import_module(".registration", __name__)

@@ -1,6 +1,74 @@
-"""The one error that users see."""
+"""The errors that users see, and the one place where an error becomes a sentence."""
+
+import errno
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.error import URLError
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ConfigError(ValueError):
     """A config, file or flag that cannot mean what its author wants; the message is one sentence
     for the user."""
+
+
+class ImageError(ConfigError):
+    """An image that no detector can look at; the message names the file and says why."""
+
+
+@contextmanager
+def one_sentence_errors(exit_code: int = 1) -> Iterator[None]:
+    """End the program with "error: <sentence>" where the user can do something about an error.
+
+    These are bad configs and files, failed downloads, full disks, and worker processes that ended;
+    the latter end it with their own exit code if they have said why themselves.
+    """
+    training = logging.getLogger("detectron2.engine.train_loop")
+    training.addFilter(_without_traceback)
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "exit_code") and not error.signal_name:  # of torch.multiprocessing
+            sys.exit(error.exit_code)
+        sentence = _sentence(error)
+        if not sentence:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(exit_code)
+    finally:
+        training.removeFilter(_without_traceback)
+
+
+def _sentence(error: Exception) -> str:
+    """Say what is wrong; "" for an error that is not the user's."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, URLError):
+        return (
+            f"The weights could not be downloaded ({error.reason}); fetch them otherwise, then set "
+            "MODEL.WEIGHTS (LazyConfig: train.init_checkpoint) to the file."
+        )
+    if _is_disk_full(error):
+        place = f" writing {error.filename}" if error.filename else ""
+        return (
+            f"No space left on the disk or in the quota{place}; what was there before is as it "
+            "was: make room and give the same command again, a training with --resume."
+        )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be read or written ({error.strerror})."
+    if hasattr(error, "exit_code"):
+        return f"A worker process was killed ({error}); go on with --resume."
+    return ""
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Drop from the log of a failed training what a sentence says."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ConfigError) and not _is_disk_full(error)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from scopenet.benchmark import deployment, main, measure, results, suites, works
-from scopenet.benchmark.bounds import RecordConvolutions, fold_frozen_norms
-from scopenet.benchmark.contestants import STOCK_CONFIGS, build_contestant
-from scopenet.benchmark.measure import Laps, Work, peak_memory, time_in_turns
-from scopenet.benchmark.report import above_bounds, by_lap, compared, deployed, markdown
-from scopenet.benchmark.results import Results
-from scopenet.benchmark.suites import Record, Settings, Suite
-from scopenet.benchmark.workload import Case, random_boxes, random_inputs
-from scopenet.config_file import ConfigError
+from benchmark import deployment, main, measure, results, suites, works
+from benchmark.bounds import RecordConvolutions, fold_frozen_norms
+from benchmark.contestants import STOCK_CONFIGS, build_contestant
+from benchmark.measure import Laps, Work, peak_memory, time_in_turns
+from benchmark.report import above_bounds, by_lap, compared, deployed, markdown
+from benchmark.results import Results
+from benchmark.suites import Record, Settings, Suite
+from benchmark.workload import Case, random_boxes, random_inputs
+from scopenet.errors import ConfigError
 
 CPU = torch.device("cpu")
 CASE = Case(1, 128, 160, 5)

@@ -18,7 +18,7 @@ from scopenet import ConfigError, add_scopenet_config, load_config
 from scopenet.config_file import all_keys, config_dir, find_config
 from scopenet.engine.checks import check_config, check_datasets, check_num_classes, check_weights
 from scopenet.engine.lazy import lazy_trainer, load_lazy_config, run_settings
-from scopenet.engine.main import read_job
+from scopenet.engine.command import read_job
 from scopenet.engine.trainer import Trainer, build_step_trainer
 
 # Presets are parts of configs; tests/test_experiments.py builds models with them.

@@ -6,7 +6,7 @@ import pytest
 from miniature import CLASSES, job, lazy_overrides, mini_datasets, mini_overrides, one_thread
 
 from scopenet.config_file import config_dir
-from scopenet.engine.main import main
+from scopenet.engine.command import main
 
 FILES = [
     path

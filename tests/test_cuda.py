@@ -7,8 +7,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from miniature import job, mini_datasets, mini_overrides
 
-from scopenet.benchmark.measure import Laps, Work, peak_memory
-from scopenet.engine.main import main
+from benchmark.measure import Laps, Work, peak_memory
+from scopenet.engine.command import main
 
 pytestmark = pytest.mark.cuda
 

@@ -20,12 +20,12 @@ from PIL import Image
 import scopenet
 from scopenet import ConfigError, load_config
 from scopenet.data.coco_json import clean, parse_json
-from scopenet.dataset_check import main as program
-from scopenet.dataset_check.annotations import check_annotations
-from scopenet.dataset_check.borders import build_scopenet as build
-from scopenet.dataset_check.borders import count_borders, find_narrow
-from scopenet.dataset_check.findings import NOTES, Finding, is_error, summary
-from scopenet.dataset_check.images import check_image
+from scopenet.data.check import main as program
+from scopenet.data.check.annotations import check_annotations
+from scopenet.data.check.borders import build_scopenet as build
+from scopenet.data.check.borders import count_borders, find_narrow
+from scopenet.data.check.findings import NOTES, Finding, is_error, summary
+from scopenet.data.check.images import check_image
 from scopenet.modeling.bins import target_bins
 
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"

@@ -19,12 +19,12 @@ from pycocotools.cocoeval import COCOeval
 
 from scopenet import ConfigError, load_config
 from scopenet.border_colors import CONFIDENCE_COLORS, CONFIDENCES
-from scopenet.demo import main
-from scopenet.demo.detector import Detector, load_checkpoint
-from scopenet.demo.images import ImageError, read_photo
-from scopenet.demo.pictures import draw
-from scopenet.demo.results import coco_results, image_ids, replacing
-from scopenet.demo.video import run_video
+from scopenet.predict import main
+from scopenet.predict.detector import Detector, load_checkpoint
+from scopenet.predict.images import ImageError, read_photo
+from scopenet.predict.pictures import draw
+from scopenet.predict.results import coco_results, image_ids, replacing
+from scopenet.predict.video import run_video
 from scopenet.engine.lazy import load_lazy_config
 from scopenet.engine.trained import _classes as detector_classes
 from scopenet.export.images import read_bgr
@@ -338,7 +338,7 @@ def fake_runtime(monkeypatch):
             found.border_scores = torch.full((1, 4), 0.75)
             return {"instances": found}
 
-    monkeypatch.setattr("scopenet.demo.detector.Predictor", Predictor)
+    monkeypatch.setattr("scopenet.predict.detector.Predictor", Predictor)
 
 
 def test_exported_models(fake_runtime, photos, tmp_path, monkeypatch):

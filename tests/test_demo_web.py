@@ -11,9 +11,9 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from scopenet import ConfigError
-from scopenet.demo import web
-from scopenet.demo.detector import Detector
-from scopenet.demo.main import look_at
+from scopenet.predict import web
+from scopenet.predict.detector import Detector
+from scopenet.predict.command import look_at
 
 
 def predict(image: np.ndarray) -> dict:

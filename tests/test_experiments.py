@@ -11,22 +11,22 @@ from detectron2.modeling import build_model
 
 from scopenet import ConfigError, load_config
 from scopenet.config_file import config_dir
-from scopenet.experiments import harness
-from scopenet.experiments.harness import iterations_done, run_jobs, shared_trainings
-from scopenet.experiments.jobs import Job, digest, resolve
-from scopenet.experiments.peers import fit_model
-from scopenet.experiments.plots import draw_results
-from scopenet.experiments.presets import apply_preset, preset_names, read_config, read_preset
-from scopenet.experiments.report import (
+from experiments import harness
+from experiments.harness import iterations_done, run_jobs, shared_trainings
+from experiments.jobs import Job, digest, resolve
+from experiments.peers import fit_model
+from experiments.plots import draw_results
+from experiments.presets import apply_preset, preset_names, read_config, read_preset
+from experiments.report import (
     difference,
     in_paper_order,
     paper_figures,
     results_table,
     table_configs,
 )
-from scopenet.experiments.results import COLUMNS, KEY, Results
-from scopenet.experiments.runs import training_seconds
-from scopenet.experiments.statistics import estimate, seeds_to_settle
+from experiments.results import COLUMNS, KEY, Results
+from experiments.runs import training_seconds
+from experiments.statistics import estimate, seeds_to_settle
 
 FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
@@ -94,7 +94,7 @@ def test_config_of_the_zoo_under_a_preset(config):
 def test_lazy_peer_is_trained_as_scopenet_is(monkeypatch):
     for check in ("check_datasets", "check_num_classes"):  # the data are not here
         monkeypatch.setattr(f"scopenet.engine.checks.{check}", lambda *_: None)
-    monkeypatch.setattr("scopenet.experiments.jobs.check_datasets", lambda *_: None)
+    monkeypatch.setattr("experiments.jobs.check_datasets", lambda *_: None)
     lazy = "ScopeNet_R_50_FPN_1x.py"
     ours, *others = (resolve(Job(config, "Trees", 3))[1] for config in (ONE_X, FCOS, lazy))
     for theirs in others:
@@ -121,7 +121,7 @@ def test_unknown_names():
 def test_missing_weights_of_a_preset(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # where there is no output/pretrained
     for check in ("check_datasets", "check_config"):  # the data are not here
-        monkeypatch.setattr(f"scopenet.experiments.jobs.{check}", lambda *_, **__: None)
+        monkeypatch.setattr(f"experiments.jobs.{check}", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="do not exist; make them by: .* --preset Digits"):
         resolve(Job(ONE_X, "Digits", 0))
 

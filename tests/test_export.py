@@ -18,7 +18,7 @@ from miniature import TRAIN, VAL, mini_datasets
 from scopenet import ConfigError, ScopeNetWithTTA
 from scopenet.engine.trained import load_trained
 from scopenet.export import exporting, main
-from scopenet.export.agreement import Agreement, compare
+from scopenet.export.comparison import Agreement, compare
 from scopenet.export.exporting import export
 from scopenet.export.graph import DetectionGraph
 from scopenet.export.images import find_images, read_bgr, spread

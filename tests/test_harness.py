@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from scopenet.data.digits import prepare_digits
-from scopenet.experiments.results import METRICS, Results
+from experiments.results import METRICS, Results
 
 ROOT = Path(__file__).parents[1]
 PRESET = """

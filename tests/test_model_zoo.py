@@ -20,7 +20,7 @@ from scopenet import ConfigError, load_config, model_zoo
 from scopenet.config_file import config_dir
 from scopenet.engine.trainer import Trainer, to_yaml
 from scopenet.model_zoo import models
-from scopenet.model_zoo.main import run
+from scopenet.model_zoo.command import run
 from scopenet.model_zoo.publishing import publish
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from miniature import one_thread
 from zoos import CONFIG, publish_small, refusal, replace
 
 from scopenet import model_zoo
-from scopenet.model_zoo.main import run
+from scopenet.model_zoo.command import run
 from scopenet.model_zoo.publishing import publish
 
 LAZY = "ScopeNet_R_50_FPN_1x.py"

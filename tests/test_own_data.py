@@ -19,7 +19,7 @@ from scopenet import ConfigError, load_config
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, is_custom, use_custom_datasets
 from scopenet.engine.evaluator import CocoEvaluator
-from scopenet.engine.main import main, read_job
+from scopenet.engine.command import main, read_job
 from scopenet.engine.trained import load_trained
 from scopenet.engine.trainer import Trainer
 from scopenet.visualization import draw_beside_ground_truth

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scopenet.benchmark.report import tables
-from scopenet.benchmark.results import Results
+from benchmark.report import tables
+from benchmark.results import Results
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -9,7 +9,7 @@ from miniature import CLASSES, SHORT, TRAIN, VAL, mini_datasets, one_thread
 
 from scopenet import load_config
 from scopenet.engine.checkpoint import SafeCheckpointer
-from scopenet.experiments.pretraining import (
+from experiments.pretraining import (
     CROP_SIZE,
     CropClassifier,
     CropSampler,

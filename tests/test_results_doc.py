@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scopenet.experiments.report import write_tables
-from scopenet.experiments.results import Results
+from experiments.report import write_tables
+from experiments.results import Results
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -14,7 +14,7 @@ from test_detection import FIELDS
 from torch.nn.parallel import DistributedDataParallel
 
 from scopenet import ConfigError, ScopeNetWithTTA, load_config
-from scopenet.engine.main import main, read_job
+from scopenet.engine.command import main, read_job
 from scopenet.modeling.test_time_augmentation import merge, mirror, views
 
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"

@@ -39,7 +39,7 @@ from scopenet import ConfigError, ScopeHead, load_config
 from scopenet.engine import launch, trainer
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.launch import available_cores, check_num_workers
-from scopenet.engine.main import main, run
+from scopenet.engine.command import main, run
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
 SCRIPT = ROOT / "projects" / "ScopeNet" / "train_net.py"

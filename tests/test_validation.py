@@ -12,7 +12,7 @@ from torch import nn
 
 from scopenet.engine import validation
 from scopenet.engine.checkpoint import SafeCheckpointer
-from scopenet.engine.sound import is_sound
+from scopenet.engine.reliability.checkpoint_file import is_sound
 from scopenet.engine.validation import (
     AtEvaluation,
     BestCheckpoint,

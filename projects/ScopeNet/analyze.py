@@ -5,7 +5,7 @@
         --weights output/ScopeNet_R_50_FPN_1x/model_final.pth --output output/analysis.html
 """
 
-from scopenet.analysis.main import run
+from scopenet.analysis.command import run
 
 if __name__ == "__main__":
     run()

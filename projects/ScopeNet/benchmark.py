@@ -4,7 +4,7 @@
 python projects/ScopeNet/benchmark.py --output output/benchmark
 """
 
-from scopenet.benchmark.main import run
+from benchmark.main import run
 
 if __name__ == "__main__":
     run()

@@ -5,7 +5,7 @@
         --fix cells/train_clean.json
 """
 
-from scopenet.dataset_check.main import run
+from scopenet.data.check.command import run
 
 if __name__ == "__main__":
     run()

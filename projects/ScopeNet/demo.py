@@ -6,7 +6,7 @@
         --borders --output output/pictures --json output/detections.json
 """
 
-from scopenet.demo.main import run
+from scopenet.predict.command import run
 
 if __name__ == "__main__":
     run()

@@ -5,7 +5,7 @@
         --weights output/demo/training/model_final.pth --format onnx --output output/exported
 """
 
-from scopenet.export.main import run
+from scopenet.export.command import run
 
 if __name__ == "__main__":
     run()

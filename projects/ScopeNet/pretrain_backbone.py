@@ -3,10 +3,11 @@
 import argparse
 import sys
 
-from scopenet.config_file import ConfigError, load_config
+from scopenet.config_file import load_config
+from scopenet.errors import ConfigError
 from scopenet.engine.checks import check_datasets
-from scopenet.experiments.presets import apply_preset, read_preset
-from scopenet.experiments.pretraining import pretrain
+from experiments.presets import apply_preset, read_preset
+from experiments.pretraining import pretrain
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
         --config-file configs/Digits-ScopeNet_R_18_FPN.yaml --output output/model_zoo
 """
 
-from scopenet.model_zoo.main import run
+from scopenet.model_zoo.command import run
 
 if __name__ == "__main__":
     run()

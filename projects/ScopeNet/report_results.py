@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from scopenet.experiments.plots import draw_results
-from scopenet.experiments.report import in_paper_order, write_tables
-from scopenet.experiments.results import Results
+from experiments.plots import draw_results
+from experiments.report import in_paper_order, write_tables
+from experiments.results import Results
 
 
 def main() -> None:

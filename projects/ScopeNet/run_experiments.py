@@ -8,11 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from scopenet.config_file import ConfigError
-from scopenet.experiments.harness import run_jobs
-from scopenet.experiments.jobs import Job, list_configs
-from scopenet.experiments.report import in_paper_order, results_table
-from scopenet.experiments.results import Results
+from scopenet.errors import ConfigError
+from experiments.harness import run_jobs
+from experiments.jobs import Job, list_configs
+from experiments.report import in_paper_order, results_table
+from experiments.results import Results
 
 
 def parse_args() -> argparse.Namespace:

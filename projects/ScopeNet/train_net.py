@@ -4,14 +4,13 @@
     python projects/ScopeNet/train_net.py --config-file configs/ScopeNet_R_50_FPN_1x.yaml \
         --num-gpus 8
 
-The flags are those of Detectron2's ``tools/train_net.py``, and four for data of one's own, see
-docs/own_data.md.
+The same as ``scopenet train``. The flags are those of Detectron2's ``tools/train_net.py``, and four
+for data of one's own, see docs/own_data.md.
 """
 
-from detectron2.engine import default_argument_parser
+import sys
 
-from scopenet.data.custom import add_flags
-from scopenet.engine.main import run
+from scopenet.cli import run
 
 if __name__ == "__main__":
-    run(add_flags(default_argument_parser()).parse_args())
+    sys.exit(run("train"))

@@ -5,7 +5,7 @@
         --weights output/demo/training/model_final.pth
 """
 
-from scopenet.demo.web import run
+from scopenet.predict.web import run
 
 if __name__ == "__main__":
     run()

@@ -2,7 +2,7 @@
 
 From the inside out: a detector is run over a labelled data set (:mod:`.detector`, :mod:`.run`);
 what comes out are tables (pandas), which the modules of this package measure and those of
-:mod:`.sections` show; :mod:`.page` writes the file. :func:`scopenet.analysis.main.analyze` does all
+:mod:`.sections` show; :mod:`.page` writes the file. :func:`scopenet.analysis.command.analyze` does all
 of it.
 
 Tables that many modules share:

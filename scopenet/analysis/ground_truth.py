@@ -8,7 +8,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from pycocotools.coco import COCO
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 
 BOX = ["x0", "y0", "x1", "y1"]
 

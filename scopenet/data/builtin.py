@@ -3,7 +3,7 @@
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from .coco import dataset_root
+from .coco_split import dataset_root
 from .digits import CLASS_NAMES as DIGITS
 from .trees import CLASS_NAMES as TREES
 

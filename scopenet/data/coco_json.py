@@ -12,7 +12,7 @@ from typing import Any
 
 from pycocotools import mask as masks
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 
 PARTS = ("images", "annotations", "categories")
 REQUIRED = {

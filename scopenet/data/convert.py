@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 from .coco_json import class_names, read_coco_json
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

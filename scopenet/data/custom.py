@@ -13,12 +13,12 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ..config_file import ConfigError
+from ..config_file import Config, set_num_classes, settings_of
+from ..errors import ConfigError
 from .coco_json import class_names, clean, ordered_categories, read_coco_json
 
 FIELDS = ("name", "json", "images")
 FLAG_NAMES = {"train": "own_train", "val": "own_val"}
-_KEYS = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}  # where NUM_CLASSES is
 
 
 def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
-    """The entry of each split that is given by flags, by "train" and "val".
+    """Return the entry of each split that is given by flags, by "train" and "val".
 
     Raises:
         ConfigError: a json without its folder, or the reverse.
@@ -48,51 +48,46 @@ def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
     return entries
 
 
-def use_custom_datasets(cfg: CfgNode, flags: dict[str, dict[str, str]], *, training: bool) -> None:
-    """Register the entries of ``cfg`` and of the flags, and set ``NUM_CLASSES`` to fit them.
+def use_custom_datasets(
+    config: Config, flags: dict[str, dict[str, str]], *, training: bool
+) -> None:
+    """Register the data sets of ``config`` and of the flags, and give the model their classes.
 
     Args:
-        cfg: changed: the flags' entries and names, and the number of classes.
+        config: changed: the flags' data sets, and the number of classes.
         flags: of :func:`entries_of_flags`.
-        training: whether ``DATASETS.TRAIN`` is used.
+        training: whether the training set is used.
 
     Raises:
         ConfigError: an entry or its file is not what it should be, or two splits differ in their
             classes.
     """
-    if not flags and not cfg.DATASETS.CUSTOM:
+    if flags and training and "train" not in flags:
+        raise ConfigError("Training needs --train-json and --train-images; give both.")
+    if flags and not training and "val" not in flags:
+        raise ConfigError("--eval-only needs --val-json and --val-images; give both.")
+    if isinstance(config, CfgNode):
+        _add_entries(config, flags)
+    else:
+        for split, loader in (("train", "train"), ("val", "test")):
+            if split in flags:
+                config.dataloader[loader].dataset.names = flags[split]["name"]
+    for entry in config.DATASETS.CUSTOM if isinstance(config, CfgNode) else flags.values():
+        register(entry)
+    datasets = settings_of(config).DATASETS
+    used = (*(datasets.TRAIN if training else ()), *datasets.TEST)
+    if names := check_classes([x for x in used if is_custom(x)]):
+        set_num_classes(config, len(names))
+
+
+def _add_entries(cfg: CfgNode, flags: dict[str, dict[str, str]]) -> None:
+    if not flags:
         return
-    if flags:
-        if training and "train" not in flags:
-            raise ConfigError("Training needs --train-json and --train-images; give both.")
-        if not training and "val" not in flags:
-            raise ConfigError("--eval-only needs --val-json and --val-images; give both.")
-        kept = [x for x in cfg.DATASETS.CUSTOM if x.get("name") not in FLAG_NAMES.values()]
-        cfg.DATASETS.CUSTOM = [*kept, *flags.values()]
-        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (
-            (flags[split]["name"],) if split in flags else () for split in FLAG_NAMES
-        )
-    for entry in cfg.DATASETS.CUSTOM:
-        register(entry)
-    used = (*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST)
-    names = check_classes([x for x in used if is_custom(x)])
-    node = _KEYS.get(cfg.MODEL.META_ARCHITECTURE)
-    if names and node:
-        cfg.MODEL[node].NUM_CLASSES = len(names)
-
-
-def lazy_overrides(flags: dict[str, dict[str, str]]) -> list[str]:
-    """The flags as overrides of a LazyConfig; their data sets are registered.
-
-    Raises:
-        ConfigError: as :func:`use_custom_datasets`.
-    """
-    for entry in flags.values():
-        register(entry)
-    names = check_classes([x["name"] for x in flags.values()])
-    loaders = {"train": "train", "val": "test"}
-    overrides = [f"dataloader.{loaders[k]}.dataset.names={x['name']}" for k, x in flags.items()]
-    return [*overrides, f"model.num_classes={len(names)}"] if flags else []
+    kept = [x for x in cfg.DATASETS.CUSTOM if x.get("name") not in FLAG_NAMES.values()]
+    cfg.DATASETS.CUSTOM = [*kept, *flags.values()]
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (
+        (flags[split]["name"],) if split in flags else () for split in FLAG_NAMES
+    )
 
 
 def register(entry: dict[str, str]) -> None:
@@ -138,12 +133,13 @@ def register_available(cfg: CfgNode) -> None:
 
 
 def is_custom(name: str) -> bool:
-    """Whether a data set was registered here."""
+    """Tell whether a data set was registered here."""
     return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)
 
 
 def check_classes(names: list[str]) -> list[str]:
-    """
+    """Look whether data sets have the same classes.
+
     Args:
         names: registered data sets that are used together.
 
@@ -170,7 +166,7 @@ def check_classes(names: list[str]) -> list[str]:
 
 
 def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
-    """The usable part of a COCO json in Detectron2's format; how much is not is logged.
+    """Return the usable part of a COCO json in Detectron2's format; how much is not is logged.
 
     Raises:
         ConfigError: no annotation is usable; see also :func:`~.coco_json.read_coco_json`.
@@ -192,7 +188,7 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
 
 
 def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]], dict[Any, int]]:
-    """A cleaned json in Detectron2's format, and the class of each category id."""
+    """Convert a cleaned json to Detectron2's format; return it, and the class of each category id."""
     classes = {x["id"]: i for i, x in enumerate(ordered_categories(content))}
     dicts = {
         x["id"]: {

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from scopenet.data.coco import Box, CocoSplit, Sample, dataset_root
+from scopenet.data.coco_split import Box, CocoSplit, Sample, dataset_root
 
 CLASS_NAMES = tuple("0123456789")
 MAX_DIGITS = 6  # per image

@@ -19,9 +19,10 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
+from ..images import check_png
 from ..signals import leave_signals_to_trainer
-from .image_file import check_png, unreadable_image
+from .unreadable import unreadable_image
 from .usable_boxes import drop_unusable_boxes
 
 # Under this key a sample names the files that it takes the place of, and why; a sample of nothing

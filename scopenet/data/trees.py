@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from scopenet.data.coco import CocoSplit, Sample, dataset_root
+from scopenet.data.coco_split import CocoSplit, Sample, dataset_root
 
 CLASS_NAMES = ("tree",)
 PACKAGE = "deepforest==2.1.0"

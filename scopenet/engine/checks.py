@@ -6,7 +6,8 @@ import os
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..config_file import ConfigError, all_keys
+from ..config_file import Config, all_keys, num_classes_of, settings_of
+from ..errors import ConfigError
 from ..modeling.test_time_augmentation import check_view_sizes
 
 # How to make a data set whose files are missing, by the first part of its name.
@@ -17,7 +18,8 @@ _HOW_TO_MAKE = {
 
 
 def check_datasets(names: tuple[str, ...]) -> None:
-    """
+    """Look whether data sets can be read.
+
     Raises:
         ConfigError: a data set is not registered, or its files are missing.
     """
@@ -35,11 +37,11 @@ def check_datasets(names: tuple[str, ...]) -> None:
                 raise ConfigError(f"Data set {name}: {path} does not exist; {how}.")
 
 
-def check_num_classes(num_classes: int, key: str, names: tuple[str, ...]) -> None:
-    """
+def check_num_classes(key: str, num_classes: int, names: tuple[str, ...]) -> None:
+    """Compare the model's number of classes with those of its data sets.
+
     Args:
-        num_classes: the model's.
-        key: the config key it comes from.
+        key: the config key that the number comes from.
         names: registered data sets whose files exist.
 
     Raises:
@@ -58,7 +60,8 @@ def check_num_classes(num_classes: int, key: str, names: tuple[str, ...]) -> Non
 
 
 def check_ignored_keys(cfg: CfgNode) -> None:
-    """
+    """Look for settings that would have no effect.
+
     Raises:
         ConfigError: a key of another meta architecture was changed, which ScopeNet would ignore.
     """
@@ -71,23 +74,25 @@ def check_ignored_keys(cfg: CfgNode) -> None:
                 raise ConfigError(f"MODEL.{node}.{key} has no effect on ScopeNet; {advice}.")
 
 
-def check_weights(path: str, *, needed: bool) -> None:
-    """
+def check_weights(path: str) -> None:
+    """Look whether a file of weights is there.
+
     Args:
         path: a file, or an address that Detectron2 knows how to fetch; "" for no weights.
-        needed: whether there must be some.
 
     Raises:
-        ConfigError: the file does not exist, or there is none although it is needed.
+        ConfigError: the file does not exist.
     """
-    if needed and not path:
-        raise ConfigError("--eval-only needs weights; set MODEL.WEIGHTS or give --resume.")
-    if path and "://" not in path and not os.path.exists(path):
-        raise ConfigError(f"The weights {path} do not exist; correct MODEL.WEIGHTS.")
+    if path and "://" not in path and not os.path.exists(path.partition("?")[0]):
+        raise ConfigError(
+            f"The weights {path} do not exist; correct MODEL.WEIGHTS (LazyConfig: "
+            "train.init_checkpoint) or --weights."
+        )
 
 
 def check_reference_world_size(cfg: CfgNode) -> None:
-    """
+    """Look whether the reference number of workers can share the batch.
+
     Raises:
         ConfigError: the batch cannot be shared by ``SOLVER.REFERENCE_WORLD_SIZE`` workers.
     """
@@ -100,7 +105,8 @@ def check_reference_world_size(cfg: CfgNode) -> None:
 
 
 def check_test_time_augmentation(cfg: CfgNode) -> None:
-    """
+    """Look whether test-time augmentation is possible, where it is asked for.
+
     Raises:
         ConfigError: ``TEST.AUG`` is enabled for a detector without it, or its sizes make no sense.
     """
@@ -115,12 +121,13 @@ def check_test_time_augmentation(cfg: CfgNode) -> None:
     check_view_sizes(aug.MIN_SIZES, aug.MAX_SIZE)
 
 
-def check_config(cfg: CfgNode, *, training: bool) -> None:
-    """All checks of a YAML config.
+def check_config(config: Config, *, training: bool) -> None:
+    """Make all checks of a config, YAML or LazyConfig, whose data sets are registered.
 
     Raises:
         ConfigError: the first thing found wrong.
     """
+    cfg = settings_of(config)
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if training else tuple(cfg.DATASETS.TEST)
     if training and not cfg.DATASETS.TRAIN:
         raise ConfigError(
@@ -129,9 +136,9 @@ def check_config(cfg: CfgNode, *, training: bool) -> None:
         )
     if training:
         check_reference_world_size(cfg)
-    node = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)
-    if node == "SCOPENET":
+    if isinstance(config, CfgNode) and cfg.MODEL.META_ARCHITECTURE == "ScopeNet":
         check_ignored_keys(cfg)
     check_datasets(names)
-    if node:
-        check_num_classes(cfg.MODEL[node].NUM_CLASSES, f"MODEL.{node}.NUM_CLASSES", names)
+    if known := num_classes_of(config):
+        check_num_classes(*known, names)
+    check_test_time_augmentation(cfg)

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 
 LAYER = "cls_score"  # of ScopeNet's head, and of those of Detectron2's one-stage detectors
 

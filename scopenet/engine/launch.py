@@ -9,10 +9,10 @@ import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 from ..signals import forward_to_workers, handled
-from .fresh_store import fresh_store
-from .sound import list_checkpoints
+from .reliability.checkpoint_file import list_checkpoints
+from .reliability.fresh_store import fresh_store
 
 
 def available_cores() -> int:

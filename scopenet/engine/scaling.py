@@ -1,23 +1,22 @@
 """Linear scaling: a batch k times as small wants a learning rate k times as small
 (https://arxiv.org/abs/1706.02677, section 2.1)."""
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import load_config
-from .lazy import load_lazy_config
+from ..config_file import read_config, settings_of
 
 
 def _batch_and_rate(config_file: str, overrides: list[str]) -> tuple[int, float | None]:
-    """Images per iteration and the base learning rate, None where the optimizer has none."""
-    if config_file.endswith(".py"):
-        lazy = load_lazy_config(config_file, overrides)
-        return lazy.dataloader.train.total_batch_size, OmegaConf.select(lazy, "optimizer.lr")
-    solver = load_config(config_file, overrides).SOLVER
-    return solver.IMS_PER_BATCH, solver.BASE_LR
+    """Return images per iteration and the base learning rate, None where there is none."""
+    config = read_config(config_file, overrides)
+    batch = settings_of(config).SOLVER.IMS_PER_BATCH
+    if isinstance(config, DictConfig):
+        return batch, OmegaConf.select(config, "optimizer.lr")
+    return batch, config.SOLVER.BASE_LR
 
 
 def scaling_advice(config_file: str, overrides: list[str]) -> str:
-    """What to say of overrides that change the batch and leave the learning rate; else ""."""
+    """Say what follows from overrides that change the batch and leave the learning rate; else ""."""
     batch, rate = _batch_and_rate(config_file, overrides)
     usual_batch, usual_rate = _batch_and_rate(config_file, [])
     if batch == usual_batch or rate is None or rate != usual_rate:

@@ -2,107 +2,31 @@
 
 import logging
 import os
-import tempfile
-import time
 import weakref
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
-import torch
-from detectron2.config import CfgNode, LazyConfig
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.detection_utils import build_augmentation
-from detectron2.engine import (
-    AMPTrainer,
-    DefaultTrainer,
-    SimpleTrainer,
-    TrainerBase,
-    create_ddp_model,
-)
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook, HookBase
-from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
-from omegaconf import DictConfig
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..config_file import ConfigError
+from ..config_file import Config, to_yaml
 from ..data.loader import build_train_loader, build_validation_loader
 from ..data.usable_boxes import drop_unusable_boxes
+from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
-from .checkpoint import SafeCheckpointer, kept_rng_states, restore_rng_states, rng_states
+from .checkpoint import SafeCheckpointer
 from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
-from .interruption import StopOnSignal
-from .non_finite import NonFiniteGuard, StepSkipped
+from .precision import build_step_trainer
+from .reliability.interruption import StopOnSignal
+from .reliability.non_finite import NonFiniteGuard, StepSkipped
+from .reliability.random_states import kept_rng_states, restore_rng_states, rng_states
 from .validation import insert_validation
-
-
-class CPUAutocastTrainer(SimpleTrainer):
-    """``SimpleTrainer`` with a bfloat16 forward pass on the CPU; needs no loss scaling.
-
-    The outputs of a dense detector's head become float32 again, so that the losses of Detectron2's
-    own detectors are computed in float32, as those of ScopeNet are.
-    """
-
-    def __init__(self, model, data_loader, optimizer):
-        super().__init__(model, data_loader, optimizer)
-        detector = model.module if isinstance(model, DistributedDataParallel) else model
-        if isinstance(detector, DenseDetector):
-            detector.head.register_forward_hook(
-                lambda head, inputs, outputs: [[x.float() for x in maps] for maps in outputs]
-            )
-
-    def run_step(self) -> None:
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = self.model(data)
-        self.optimizer.zero_grad()
-        sum(losses.values()).backward()
-        self.after_backward()
-        self._write_metrics(losses, data_time)
-        self.optimizer.step()
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16 itself; others would only emulate it."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
-
-
-def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
-    """What runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for.
-
-    Raises:
-        ConfigError: an unknown ``SOLVER.AMP.PRECISION``.
-    """
-    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-    if cfg.SOLVER.AMP.PRECISION not in precisions:
-        raise ConfigError(
-            f'SOLVER.AMP.PRECISION is "{cfg.SOLVER.AMP.PRECISION}"; use one of {[*precisions]}.'
-        )
-    if not cfg.SOLVER.AMP.ENABLED:
-        return SimpleTrainer(model, data_loader, optimizer)
-    if cfg.MODEL.DEVICE == "cpu":
-        if cpu_has_bfloat16():
-            return CPUAutocastTrainer(model, data_loader, optimizer)
-        logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
-        return SimpleTrainer(model, data_loader, optimizer)
-    precision = precisions[cfg.SOLVER.AMP.PRECISION]
-    return AMPTrainer(model, data_loader, optimizer, precision=precision)
-
-
-def to_yaml(cfg: CfgNode | DictConfig) -> str:
-    """A config as Detectron2 writes it to a file."""
-    if isinstance(cfg, CfgNode):
-        return cfg.dump()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        LazyConfig.save(cfg, str(path))
-        return path.read_text()
 
 
 class Trainer(DefaultTrainer):
@@ -136,14 +60,14 @@ class Trainer(DefaultTrainer):
         self.register_hooks([*self.build_hooks(), StopOnSignal(self.checkpointer)])
 
     @classmethod
-    def source_config(cls, cfg: CfgNode) -> CfgNode | DictConfig:
-        """The config that the user gave, to be recorded."""
+    def source_config(cls, cfg: CfgNode) -> Config:
+        """Return the config that the user gave, to be recorded."""
         return cfg
 
     @classmethod
     def describe(cls, cfg: CfgNode) -> dict:
-        """What a checkpoint says of its model: the config as YAML, the class names, and what it
-        was trained on."""
+        """Say what a checkpoint tells of its model: the config as YAML, the class names, and what
+        it was trained on."""
         metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
         return {
             "config": to_yaml(cls.source_config(cfg)),
@@ -154,8 +78,8 @@ class Trainer(DefaultTrainer):
         }
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode):
-        """See :func:`~scopenet.data.loader.build_train_loader`.
+    def train_data(cls, cfg: CfgNode) -> dict:
+        """Return "dataset", "mapper" and "num_workers" of the training loader.
 
         Raises:
             ConfigError: another sampler than Detectron2's default is asked for.
@@ -165,14 +89,39 @@ class Trainer(DefaultTrainer):
                 f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, but only "
                 "TrainingSampler can be resumed; remove the key."
             )
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        return {
+            "dataset": get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty),
+            "mapper": DatasetMapper(cfg, is_train=True),
+            "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        }
+
+    @classmethod
+    def test_mapper(cls, cfg: CfgNode, *, labelled: bool = False) -> DatasetMapper:
+        """Map images as in testing.
+
+        Args:
+            labelled: keep the boxes, as "instances".
+        """
+        options = {"augmentations": build_augmentation(cfg, is_train=False)}
+        return DatasetMapper(cfg, is_train=labelled, use_instance_mask=False, **options)
+
+    @classmethod
+    def test_data(cls, cfg: CfgNode, dataset_name: str, *, labelled: bool = False) -> dict:
+        """Return "dataset", "mapper" and "num_workers" of the loader of a test set."""
+        return {
+            "dataset": get_detection_dataset_dicts(dataset_name, filter_empty=False),
+            "mapper": cls.test_mapper(cfg, labelled=labelled),
+            "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        }
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        """See :func:`~scopenet.data.loader.build_train_loader`."""
         return build_train_loader(
-            get_detection_dataset_dicts(
-                cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-            ),
-            mapper=DatasetMapper(cfg, is_train=True),
+            **cls.train_data(cfg),
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
             seed=cfg.SEED,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
         )
@@ -181,23 +130,17 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
         """See :func:`~scopenet.data.loader.build_validation_loader`."""
         return build_validation_loader(
-            get_detection_dataset_dicts(dataset_name, filter_empty=False),
-            mapper=DatasetMapper(cfg, is_train=False),
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            **cls.test_data(cfg, dataset_name),
             max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
         )
 
     @classmethod
     def build_labelled_loader(cls, cfg: CfgNode):
-        """The first test set as in evaluation, but in training's batches and with its boxes."""
-        augmentations = build_augmentation(cfg, is_train=False)
+        """Load the first test set as in evaluation, but in training's batches and with boxes."""
+        data = cls.test_data(cfg, cfg.DATASETS.TEST[0], labelled=True)
         return build_validation_loader(
-            drop_unusable_boxes(
-                get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
-            ),
-            mapper=DatasetMapper(cfg, is_train=True, augmentations=augmentations),
+            **data | {"dataset": drop_unusable_boxes(data["dataset"])},
             batch_size=max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()),
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
             max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
         )
 
@@ -207,7 +150,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators=None) -> dict[str, dict]:
-        """As ``DefaultTrainer`` does, without a trace in the random states."""
+        """Evaluate as ``DefaultTrainer`` does, without a trace in the random states."""
         with kept_rng_states():
             return super().test(cfg, model, evaluators)
 
@@ -226,7 +169,7 @@ class Trainer(DefaultTrainer):
         return {f"{kind}_TTA": results for kind, results in cls.test(cfg, model).items()}
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Those of ``DefaultTrainer``, those of :mod:`.validation`, and the evaluation with
+        """Add to the hooks of ``DefaultTrainer`` those of :mod:`.validation`, and the evaluation with
         test-time augmentation, once at the end and before what writes the metrics."""
         hooks = insert_validation(
             super().build_hooks(),
@@ -239,7 +182,7 @@ class Trainer(DefaultTrainer):
 
             def test_with_TTA():
                 results = self.test_with_TTA(self.cfg, self.model)
-                self._last_eval_results |= results
+                self._last_eval_results |= results  # what `DefaultTrainer.train` verifies
                 return results
 
             (plain,) = (i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
@@ -254,6 +197,11 @@ class Trainer(DefaultTrainer):
                 f"This training has had its {self.max_iter} iterations, it is only evaluated; to "
                 "go on, raise SOLVER.MAX_ITER (LazyConfig: train.max_iter)."
             )
+
+    @property
+    def last_results(self) -> dict | None:
+        """The results of the last evaluation, if there was one."""
+        return getattr(self, "_last_eval_results", None)
 
     def run_step(self) -> None:
         with suppress(StepSkipped):

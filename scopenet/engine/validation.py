@@ -18,8 +18,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .checkpoint import SafeCheckpointer, kept_rng_states, load_tensors
-from .sound import is_sound
+from .checkpoint import SafeCheckpointer
+from .reliability.checkpoint_file import is_sound
+from .reliability.random_states import kept_rng_states
+from .reliability.safe_files import load_tensors
 
 NUM_PICTURES = 4  # at every evaluation
 PICTURE_SIDE = 480  # px, of the longer side

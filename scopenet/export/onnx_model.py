@@ -10,7 +10,7 @@ from ..runtime.extras import import_extra
 from ..runtime.metadata import KEY, Metadata
 from ..runtime.results import Outputs
 from .graph import DetectionGraph
-from .program import export_program
+from .capture import export_program
 
 
 def _sort_stable(x, stable=None, dim=-1, descending=False):

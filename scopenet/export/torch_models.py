@@ -9,7 +9,7 @@ import torch
 from ..runtime.metadata import KEY, Metadata, parse_metadata
 from ..runtime.results import Outputs
 from .graph import DetectionGraph
-from .program import export_program
+from .capture import export_program
 
 EXTRA_FILE = f"{KEY}.json"  # in the archives of PyTorch
 

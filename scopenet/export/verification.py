@@ -17,7 +17,7 @@ from ..runtime.backends import Backend
 from ..runtime.predictor import predict
 from ..runtime.resize import resize
 from ..runtime.results import rescale, to_instances
-from .agreement import Agreement, compare
+from .comparison import Agreement, compare
 from .images import read_bgr, spread
 
 # Height and width of inputs that are not resized, px; the first has fewer locations than any

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 
 INDEX = "index.json"
 FORMAT = 1

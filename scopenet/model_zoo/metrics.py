@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 from .index import Metrics
 
 

@@ -8,7 +8,8 @@ from detectron2.modeling import build_model
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config_file import ConfigError, config_dir, load_config
+from ..config_file import config_dir, load_config
+from ..errors import ConfigError
 from ..engine.checkpoint import SafeCheckpointer, StrictCheckpointer
 from ..engine.checks import check_weights
 from .index import Entry

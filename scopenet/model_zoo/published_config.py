@@ -11,7 +11,8 @@ import yaml
 from detectron2.config import CfgNode
 from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import ConfigError, load_config
+from ..config_file import load_config
+from ..errors import ConfigError
 from ..engine.lazy import load_lazy_config
 from ..engine.trainer import to_yaml
 

@@ -12,7 +12,8 @@ from detectron2.config import CfgNode
 from omegaconf import DictConfig
 from safetensors.numpy import save
 
-from ..config_file import ConfigError, config_dir, find_config
+from ..config_file import config_dir, find_config
+from ..errors import ConfigError
 from ..engine.checkpoint import load_tensors
 from .card import write_card
 from .facts import changes, config_facts, recorded_facts, run_settings_of

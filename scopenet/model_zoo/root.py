@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from iopath.common.file_io import get_cache_dir
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 from .index import INDEX, Entry, File, parse_index
 
 VARIABLE = "SCOPENET_MODEL_ZOO"

@@ -9,6 +9,7 @@ input.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,3 +96,18 @@ def decode_bins(log2_anchors: Tensor, deltas: Tensor, bins: Tensor) -> Tensor:
     """Distances (P, 4) in px of the chosen ``bins`` (P, 4), from (P, N) and (P, 4, N)."""
     chosen_deltas = deltas.gather(-1, bins[..., None])[..., 0]
     return decode_distances(log2_anchors.gather(1, bins), chosen_deltas)
+
+
+class Borders(NamedTuple):
+    """The four borders of P positives: what is true, and what the network says of them."""
+
+    gt_distances: Tensor  # (P, 4) px
+    gt_bins: Tensor  # (P, 4) the bins that hold them
+    log_probs: Tensor  # (P, 4, N) of all bins
+    log_variance: Tensor  # (P, 4) log sigma^2, clamped
+    log2_anchors: Tensor  # (P, N) log2 px, of the positive's level
+    deltas: Tensor  # (P, 4, N) clamped
+
+    def decode(self, bins: Tensor) -> Tensor:
+        """Distances (P, 4) in px of the chosen ``bins`` (P, 4)."""
+        return decode_bins(self.log2_anchors, self.deltas, bins)

@@ -72,9 +72,16 @@ class ScopeHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]):
-        names = ("NUM_CLASSES", "NUM_BINS", "NUM_CONVS", "CONV_DIM", "NORM", "PRIOR_PROB")
-        settings = {name.lower(): cfg.MODEL.SCOPENET[name] for name in names}
-        return settings | {"input_shape": input_shape}
+        scopenet = cfg.MODEL.SCOPENET
+        return {
+            "input_shape": input_shape,
+            "num_classes": scopenet.NUM_CLASSES,
+            "num_bins": scopenet.NUM_BINS,
+            "num_convs": scopenet.NUM_CONVS,
+            "conv_dim": scopenet.CONV_DIM,
+            "norm": scopenet.NORM,
+            "prior_prob": scopenet.PRIOR_PROB,
+        }
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """

@@ -123,12 +123,20 @@ class ScopeNet(DenseDetector):
         scopenet = cfg.MODEL.SCOPENET
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        same_names = (
-            "NUM_CLASSES NUM_BINS BIN_SIZE LEVEL_BOUNDARIES UNCERTAINTY GUIDED_SCORE "
-            "CENTER_RADIUS_CLS CENTER_RADIUS_LOC FOCAL_LOSS_ALPHA FOCAL_LOSS_GAMMA "
-            "BIN_LOSS_WEIGHT LOC_LOSS_WEIGHT LOC_LOSS_TYPE"
-        ).split()
-        return {name.lower(): scopenet[name] for name in same_names} | {
+        return {
+            "num_classes": scopenet.NUM_CLASSES,
+            "num_bins": scopenet.NUM_BINS,
+            "bin_size": scopenet.BIN_SIZE,
+            "level_boundaries": scopenet.LEVEL_BOUNDARIES,
+            "uncertainty": scopenet.UNCERTAINTY,
+            "guided_score": scopenet.GUIDED_SCORE,
+            "center_radius_cls": scopenet.CENTER_RADIUS_CLS,
+            "center_radius_loc": scopenet.CENTER_RADIUS_LOC,
+            "focal_loss_alpha": scopenet.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": scopenet.FOCAL_LOSS_GAMMA,
+            "bin_loss_weight": scopenet.BIN_LOSS_WEIGHT,
+            "loc_loss_weight": scopenet.LOC_LOSS_WEIGHT,
+            "loc_loss_type": scopenet.LOC_LOSS_TYPE,
             "backbone": backbone,
             "head": ScopeHead(cfg, [shapes[name] for name in scopenet.IN_FEATURES]),
             "head_in_features": scopenet.IN_FEATURES,
@@ -244,39 +252,50 @@ class ScopeNet(DenseDetector):
         Returns:
             the three weighted losses, and the metrics of :func:`localization_metrics`.
         """
-        cls_logits, bin_maps, delta_maps = predictions
+        cls_logits = predictions[0]
         classes = torch.cat([x.gt_classes for x in gt_instances])[positives.box]
-        boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances])[positives.box]
-        gt_distances = border_distances(positives.centers(self.level_strides), boxes)  # (P, 4)
-        gt_bins = bins.target_bins(gt_distances, self.bin_edges[positives.level])  # (P, 4)
-
         is_cls = positives.is_cls
         positive_logits = positives.gather(cls_logits).float()[is_cls, classes[is_cls]]
-        bin_channels = positives.gather(bin_maps).float()
-        bin_logits, log_variance = split_bin_logits(bin_channels, self.num_bins)
-        log_variance = bins.clamp_passing_gradient(log_variance, bins.LOG_VARIANCE_RANGE)
-        log_variance = log_variance if self.uncertainty else None
-        log_probs = bins.bin_log_probs(bin_logits, log_variance)  # (P, 4, N)
-        deltas = positives.gather(delta_maps).float().unflatten(1, (4, self.num_bins))
-        deltas = bins.clamp_passing_gradient(deltas, bins.DELTA_RANGE)
-        log2_anchors = self.log2_anchors[positives.level]  # (P, N)
-        distances = bins.decode_bins(log2_anchors, deltas, gt_bins)  # (P, 4)
+        borders = self.borders(predictions, gt_instances, positives)
+        distances = borders.decode(borders.gt_bins)  # (P, 4)
 
         num_cls, num_loc = num_positives
         alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
         cls_maps = [x.float() for x in cls_logits]
         cls_loss = focal_loss(cls_maps, positive_logits, alpha=alpha, gamma=gamma)
-        loc_loss = localization_loss(distances, gt_distances, self.loc_loss_type)
+        loc_loss = localization_loss(distances, borders.gt_distances, self.loc_loss_type)
         losses = {
             "loss_cls": cls_loss / num_cls,
-            "loss_bin": bin_loss(log_probs, gt_bins) * (self.bin_loss_weight / num_loc),
+            "loss_bin": bin_loss(borders.log_probs, borders.gt_bins)
+            * (self.bin_loss_weight / num_loc),
             "loss_loc": loc_loss * (self.loc_loss_weight / num_loc),
         }
         with torch.no_grad():
-            best = bins.decode_bins(log2_anchors, deltas, log_probs.argmax(-1))
-            return losses, localization_metrics(
-                log_probs, gt_bins, distances, best, gt_distances, log_variance
-            )
+            return losses, localization_metrics(borders, has_variance=self.uncertainty)
+
+    def borders(
+        self, predictions: Predictions, gt_instances: list[Instances], positives: Positives
+    ) -> bins.Borders:
+        """Gather what the head says of the borders of the positives, and what is true.
+
+        Args:
+            predictions, gt_instances, positives: see :meth:`losses`.
+        """
+        _, bin_maps, delta_maps = predictions
+        boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances])[positives.box]
+        gt_distances = border_distances(positives.centers(self.level_strides), boxes)  # (P, 4)
+        bin_channels = positives.gather(bin_maps).float()
+        bin_logits, log_variance = split_bin_logits(bin_channels, self.num_bins)
+        log_variance = bins.clamp_passing_gradient(log_variance, bins.LOG_VARIANCE_RANGE)
+        deltas = positives.gather(delta_maps).float().unflatten(1, (4, self.num_bins))
+        return bins.Borders(
+            gt_distances=gt_distances,
+            gt_bins=bins.target_bins(gt_distances, self.bin_edges[positives.level]),
+            log_probs=bins.bin_log_probs(bin_logits, log_variance if self.uncertainty else None),
+            log_variance=log_variance,
+            log2_anchors=self.log2_anchors[positives.level],
+            deltas=bins.clamp_passing_gradient(deltas, bins.DELTA_RANGE),
+        )
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions

@@ -4,6 +4,7 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from .bins import Borders
 from .losses import iou_and_hull
 
 
@@ -13,36 +14,26 @@ def mean_iou(pred: Tensor, gt: Tensor) -> Tensor:
     return (intersection / union).mean()
 
 
-def localization_metrics(
-    log_probs: Tensor,
-    bins: Tensor,
-    distances: Tensor,
-    best_distances: Tensor,
-    gt_distances: Tensor,
-    log_variance: Tensor | None,
-) -> dict[str, Tensor]:
+def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, Tensor]:
     """Bin accuracy, and the mean IoU of boxes from the target bins and from the best bins: their
     gap is what choosing bins costs.
 
     Args:
-        log_probs: (P, 4, N).
-        bins: (P, 4) target bins.
-        distances, best_distances, gt_distances: (P, 4) px, decoded from the target bins and from
-            the most probable ones, and true.
-        log_variance: (P, 4) log sigma^2, or None.
+        has_variance: sigma^2 is in use, and its mean logarithm worth a look.
 
     Returns:
         nothing without positives.
     """
-    if len(bins) == 0:
+    if len(borders.gt_bins) == 0:
         return {}
+    best_bins = borders.log_probs.argmax(-1)
     metrics = {
-        "bin_accuracy": (log_probs.argmax(-1) == bins).float().mean(),
-        "iou_target_bin": mean_iou(distances, gt_distances),
-        "iou_best_bin": mean_iou(best_distances, gt_distances),
+        "bin_accuracy": (best_bins == borders.gt_bins).float().mean(),
+        "iou_target_bin": mean_iou(borders.decode(borders.gt_bins), borders.gt_distances),
+        "iou_best_bin": mean_iou(borders.decode(best_bins), borders.gt_distances),
     }
-    if log_variance is not None:
-        metrics["log_variance"] = log_variance.mean()
+    if has_variance:
+        metrics["log_variance"] = borders.log_variance.mean()
     return metrics
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from ..config_file import ConfigError
+from ..errors import ConfigError
 from .meta_arch import ScopeNet
 
 

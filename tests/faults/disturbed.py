@@ -21,7 +21,7 @@ from detectron2.utils import comm
 from losses import add_losses
 
 from scopenet.data.custom import add_flags
-from scopenet.engine.main import run
+from scopenet.engine.command import run
 
 KIND, _, MOMENT = os.environ.get("KILL", "").partition(":")
 counts = Counter()

@@ -31,8 +31,8 @@ from trainings import FULL
 
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, is_custom
-from scopenet.dataset_check import main as dataset_check
-from scopenet.engine.main import run as train_net
+from scopenet.data.check import main as dataset_check
+from scopenet.engine.command import run as train_net
 
 pytestmark = pytest.mark.faults
 

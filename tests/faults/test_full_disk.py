@@ -10,7 +10,7 @@ import pytest
 from tally import counted
 from trainings import FULL, Training, assert_same, assert_tag_is_sound
 
-from scopenet.engine.sound import TAG, newest_sound
+from scopenet.engine.reliability.checkpoint_file import TAG, newest_sound
 
 pytestmark = pytest.mark.faults
 

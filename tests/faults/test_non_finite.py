@@ -13,7 +13,7 @@ from trainings import ITERATIONS, train_here
 from scopenet import ConfigError, ScopeNet
 from scopenet.engine import non_finite
 from scopenet.engine.lazy import load_lazy_config, run_settings
-from scopenet.engine.non_finite import NonFiniteGuard, StepSkipped
+from scopenet.engine.reliability.non_finite import NonFiniteGuard, StepSkipped
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("mini", "quiet_after")]
 NAN = float("nan")

@@ -11,7 +11,7 @@ import torch
 from tally import counted
 from trainings import ITERATIONS, assert_same, final_state, train_here
 
-from scopenet.engine.sound import TAG, is_sound
+from scopenet.engine.reliability.checkpoint_file import TAG, is_sound
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("mini", "quiet_after")]
 

@@ -14,8 +14,8 @@ from miniature import TINY, job, mini_overrides
 from tally import PERIOD
 
 import scopenet
-from scopenet.engine.main import run
-from scopenet.engine.sound import TAG, is_sound
+from scopenet.engine.command import run
+from scopenet.engine.reliability.checkpoint_file import TAG, is_sound
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
 PROGRAM = Path(__file__).with_name("disturbed.py")

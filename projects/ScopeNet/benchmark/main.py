@@ -1,0 +1,123 @@
+"""What ``benchmark.py`` does: build the detectors, run the suites, write JSON, tables and plots."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from scopenet.errors import ConfigError
+from scopenet.engine.environment import commit, hardware, versions
+from .contestants import STOCK_CONFIGS, Contestant, build_contestant
+from .deployment import DeploymentSuite
+from .loading import LoadingSuite
+from .plots import draw_areas, draw_boxes
+from .report import markdown
+from .results import Results, describe
+from .suites import BOXES, Settings, all_suites
+from .workload import Case, random_inputs
+
+
+def named_config(text: str) -> tuple[str, str]:
+    """ "NAME=CONFIG" -> NAME, CONFIG.
+
+    Raises:
+        ArgumentTypeError: it is not of that form.
+    """
+    name, _, config = text.partition("=")
+    if not (name and config) or ":" in name:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=CONFIG")
+    return name, config
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = ["loading", *all_suites(Settings(torch.device("cpu")))]
+    parser.add_argument("--suites", nargs="+", choices=[*names, "deployment"], default=names,
+                        metavar="SUITE", help=f"some of: {', '.join(names)} (these by default), "
+                        "deployment (needs the extras onnx and openvino)")  # fmt: skip
+    parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
+    parser.add_argument("--detectors", nargs="+", choices=list(STOCK_CONFIGS),
+                        default=list(STOCK_CONFIGS))  # fmt: skip
+    parser.add_argument("--config", action="append", default=[], type=named_config,
+                        metavar="NAME=CONFIG", help="another config of one of the three, to be "
+                        "compared with them; its name may not hold a colon")  # fmt: skip
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--repeats", type=int, default=5, help="of each measurement")
+    parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
+    return parser
+
+
+def contestants_of(args: argparse.Namespace) -> list[Contestant]:
+    """
+    Raises:
+        ConfigError: see :func:`~benchmark.contestants.build_contestant`.
+    """
+    configs = dict(args.config)
+    configs |= {name: STOCK_CONFIGS[name] for name in args.detectors}
+    sample = Case(1, 320, 320, 0)
+    contestants = []
+    for name, config in configs.items():
+        contestant = build_contestant(name, config, args.device)
+        num_classes = contestant.model.num_classes
+        contestant.imitate_training(random_inputs(sample, num_classes, args.device))
+        contestants.append(contestant)
+    return contestants
+
+
+def benchmark(args: argparse.Namespace) -> Results:
+    """Run the suites; what is done is in ``args.output/benchmark.json`` at any time.
+
+    Raises:
+        ConfigError: a config is not of the detectors that can be compared, or there is no GPU.
+    """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("There is no GPU for --device cuda; leave the option out.")
+    device, precision = torch.device(args.device), getattr(torch, args.precision)
+    settings = Settings(device, precision, args.repeats)
+    contestants = contestants_of(args)
+    about = {
+        "command": f"python {shlex.join(sys.argv)}",
+        "commit": commit(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "precision": args.precision,
+        "repeats": str(args.repeats),
+    }
+    results = Results(about, [describe(x) for x in contestants], [])
+    suites = {"loading": LoadingSuite(), "deployment": DeploymentSuite()}
+    suites |= all_suites(settings, args.boxes)
+    progress = tqdm(args.suites, unit="suite")
+    for name in progress:
+        progress.set_description(name)
+        for record in suites[name].run(contestants, settings):
+            results.add(record)
+            results.save(args.output / "benchmark.json")
+    return results
+
+
+def write_report(results: Results, output: Path) -> None:
+    """`benchmark.md`, and the plots of the suites that were run."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "benchmark.md").write_text(markdown(results))
+    table = results.table()
+    suites = set(table["suite"])
+    if "boxes" in suites:
+        draw_boxes(table).savefig(output / "boxes.png", dpi=150)
+    if {"inference by area", "training by area"} <= suites:
+        draw_areas(table).savefig(output / "areas.png", dpi=150)
+
+
+def run() -> None:
+    """The program; what is wrong with its input ends it with one sentence."""
+    args = parser().parse_args()
+    try:
+        results = benchmark(args)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    write_report(results, args.output)
+    print(markdown(results))
+    print(f"Written to {args.output}.")

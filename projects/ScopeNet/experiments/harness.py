@@ -1,0 +1,139 @@
+"""Runs a list of jobs: what is done is skipped, what was interrupted goes on."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from scopenet.engine.interruption import TRY_AGAIN, Interrupted
+from .jobs import Job, resolve
+from .results import Results
+from .runs import CONSOLE, row_key, run_in_process
+
+POLL_SECONDS = 2.0
+
+
+class Run(NamedTuple):
+    """A job with the key of its row and the folder of its training. Jobs that differ at inference
+    only have the same folder."""
+
+    job: Job
+    key: dict
+    folder: Path
+
+
+class RunFailed(RuntimeError):
+    """A run ended with an error; the message names its log."""
+
+
+def plan(job: Job, output: Path) -> Run:
+    """
+    Raises:
+        ConfigError: see :func:`~experiments.jobs.resolve`.
+    """
+    _, cfg, digest = resolve(job)
+    return Run(job, row_key(job, cfg), output / job.dataset / digest / f"seed{job.seed}")
+
+
+def shared_trainings(runs: Sequence[Run]) -> list[list[str]]:
+    """Names of the configs that share a training, where they are several."""
+    names: dict[Path, list[str]] = {}
+    for run in runs:
+        group = names.setdefault(run.folder.parent, [])
+        if run.job.name not in group:
+            group.append(run.job.name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def iterations_done(folder: Path) -> int:
+    """By the last whole line of the training's metrics.json."""
+    path = folder / "metrics.json"
+    for line in reversed(path.read_text().splitlines() if path.exists() else []):
+        try:
+            return int(json.loads(line)["iteration"]) + 1
+        except (json.JSONDecodeError, KeyError):
+            continue  # half written
+    return 0
+
+
+def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
+    """
+    Raises:
+        RunFailed: the process ended with an error.
+    """
+    context = multiprocessing.get_context("spawn")
+    arguments = run.job, run.folder, results.path, num_gpus
+    process = context.Process(target=run_in_process, args=arguments)
+    process.start()
+    seen = 0
+    while process.is_alive():
+        process.join(POLL_SECONDS)
+        done = min(iterations_done(run.folder), run.key["iterations"])
+        progress.update(max(0, done - seen))
+        seen = max(seen, done)
+    if process.exitcode == TRY_AGAIN:
+        raise Interrupted  # saved, and no failure of the run: the next start goes on with it
+    if process.exitcode:
+        log = run.folder / CONSOLE
+        last = log.read_text().strip().splitlines()[-1:] if log.exists() else []
+        raise RunFailed(f"{run.job.name}, seed {run.job.seed}: {''.join(last)} (see {log})")
+    progress.update(run.key["iterations"] - seen)  # those of another row's training
+
+
+def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> bool:
+    """Whether the run is done now; False where another process is at its training.
+
+    Raises:
+        RunFailed: the process ended with an error.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.folder / "lock", timeout=0):
+            if not results.has(run.key):  # nobody finished it in the meantime
+                execute(run, results, num_gpus, progress)
+    except Timeout:
+        return False
+    return True
+
+
+def run_jobs(
+    jobs: Sequence[Job], output: Path, results: Results, *, num_gpus: int = 1
+) -> list[RunFailed]:
+    """Run all jobs in their order. Several processes may share the work: each takes what no other
+    is at.
+
+    Args:
+        output: the folder of all trainings.
+
+    Returns:
+        the errors of runs that failed; the others were run all the same.
+
+    Raises:
+        ConfigError: a job cannot be run; none was started.
+    """
+    runs = [plan(job, output) for job in jobs]
+    pending = [run for run in runs if not results.has(run.key)]
+    errors = []
+    for group in shared_trainings(runs):
+        print(f"One training for {', '.join(group)}.")
+    print(f"{len(runs) - len(pending)} of {len(runs)} runs are done.")
+    total = sum(run.key["iterations"] for run in pending)
+    with tqdm(total=total, unit="it", smoothing=0.05, disable=not pending) as progress:
+        while pending:
+            others = []
+            for run in pending:
+                progress.set_description(f"{run.job.name} seed {run.job.seed}")
+                try:
+                    if not try_to_execute(run, results, num_gpus, progress):
+                        others.append(run)
+                except RunFailed as error:
+                    errors.append(error)
+                    progress.write(f"failed: {error}")
+            pending = others
+            time.sleep(POLL_SECONDS if pending else 0)
+    return errors

@@ -1,0 +1,52 @@
+"""Models of LazyConfig files in the setting of a preset: trained as ScopeNet is."""
+
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from omegaconf import DictConfig
+
+from scopenet.errors import ConfigError
+from scopenet.engine.lazy import architecture
+from scopenet.engine.trainer import Trainer
+
+
+def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
+    """The dense detector ``model`` of a LazyConfig with the classes of ``cfg``'s training set and,
+    where ``preset`` has a backbone, with that backbone and its width in the towers.
+
+    Raises:
+        ConfigError: the model is no dense detector.
+    """
+    if "head_in_features" not in model:
+        raise ConfigError(
+            f"{architecture(model)} of a LazyConfig has no head on pyramid levels that a preset "
+            "could fit to its data; use a YAML config of it."
+        )
+    model = model.copy()
+    model.num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
+    if "RESNETS" not in preset.get("MODEL", {}):
+        return model
+    from_p5 = model.backbone.top_block.get("in_feature") == "p5"
+    cfg = cfg.clone()
+    cfg.MODEL.BACKBONE.NAME = f"build_{'p5' if from_p5 else 'retinanet'}_resnet_fpn_backbone"
+    model._set_flag("allow_objects", True)
+    model.backbone = build_backbone(cfg)
+    width = cfg.MODEL.FPN.OUT_CHANNELS
+    model.head.input_shape = [ShapeSpec(channels=width)] * len(model.head_in_features)
+    if "conv_dims" in model.head:
+        model.head.conv_dims = [width] * len(model.head.conv_dims)
+    else:
+        model.head.conv_dim = width
+    return model
+
+
+def lazy_model_trainer(model: DictConfig, preset: CfgNode) -> type[Trainer]:
+    """A trainer of ``model`` whose data, schedule and optimizer are those of its config."""
+
+    class ModelTrainer(Trainer):
+        @classmethod
+        def build_model(cls, cfg):
+            return instantiate(fit_model(model, cfg, preset)).to(cfg.MODEL.DEVICE)
+
+    return ModelTrainer

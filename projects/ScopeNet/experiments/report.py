@@ -1,0 +1,129 @@
+"""The paper's tables in Markdown: its figures beside those of a results file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from scopenet.config_file import config_dir
+from .results import METRICS
+from .statistics import Estimate, estimate, seeds_to_settle
+
+TABLES = range(1, 7)  # of the paper
+SCOPENET, DIRECT_REGRESSION = "paper/table1/guided_score", "paper/table1/direct_regression"
+
+Row = tuple[str, int]
+"""A line of a table: config and iterations."""
+
+
+def paper_figures() -> pd.DataFrame:
+    """What the paper reports; one row per row of its tables, in its order."""
+    return pd.read_csv(config_dir() / "paper" / "figures.csv", dtype={"config": str})
+
+
+def rows_of(results: pd.DataFrame, configs: Sequence[str]) -> list[Row]:
+    """The (config, iterations) of ``results``, in the order of ``configs``."""
+    pairs = results[["config", "iterations"]].drop_duplicates().sort_values("iterations")
+    found = [(c, int(i)) for c, i in pairs.itertuples(index=False)]
+    return [row for config in configs for row in found if row[0] == config]
+
+
+def by_seed(results: pd.DataFrame, row: Row, metric: str) -> pd.Series:
+    """The values of a row, indexed by seed."""
+    chosen = results[(results["config"] == row[0]) & (results["iterations"] == row[1])]
+    return chosen.set_index("seed")[metric].sort_index()
+
+
+def difference(results: pd.DataFrame, row: Row, baseline: Row, metric: str) -> pd.Series:
+    """Row minus baseline, for every seed that both have."""
+    return (by_seed(results, row, metric) - by_seed(results, baseline, metric)).dropna()
+
+
+def show(value: Estimate, signed: bool = False) -> str:
+    if value.count == 0:
+        return ""
+    text = f"{value.mean:{'+' if signed else ''}.1f}"
+    return text if value.count == 1 else f"{text} ± {value.half_width:.1f}"
+
+
+def settled(differences: pd.Series) -> str:
+    """What it would take to tell the sign of a difference."""
+    if len(differences) < 2:
+        return "needs more seeds"
+    if estimate(differences).excludes_zero:
+        return "yes"
+    needed = seeds_to_settle(differences)
+    return f"no: {needed} seeds would" if needed else "no: over 1000 seeds would"
+
+
+def values_cells(results: pd.DataFrame, row: Row) -> dict[str, str]:
+    """Number of seeds and mean of every metric that the row has."""
+    values = {metric: by_seed(results, row, metric) for metric in METRICS}
+    cells = {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
+    return {"seeds": str(len(values["AP"]))} | cells
+
+
+def difference_cells(results: pd.DataFrame, row: Row, baseline: Row) -> dict[str, str]:
+    """Differences in AP and AP75 to ``baseline``; nothing for itself."""
+    cells = {}
+    for metric in ("AP", "AP75") if row != baseline else ():
+        differences = difference(results, row, baseline, metric)
+        cells[f"Δ {metric}"] = show(estimate(differences), signed=True)
+        cells[f"{metric} settled"] = settled(differences)
+    return cells
+
+
+def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
+    """A Markdown table of one data set's results, compared with its first row.
+
+    Each figure is the mean over seeds with its 95 % interval; differences are taken seed by seed.
+
+    Args:
+        results: rows of one data set, see :data:`~experiments.results.COLUMNS`.
+        configs: which ones, in this order.
+    """
+    rows = rows_of(results, configs)
+    figures = paper_figures().dropna(subset=["config"]).set_index("config")
+    usual = set(results["iterations"].mode())
+    lines = []
+    for row in rows:
+        config, iterations = row
+        name = config.removeprefix("paper/")
+        line = {"config": name if iterations in usual else f"{name}, {iterations} iterations"}
+        if name in figures.index and iterations in usual:
+            reported = figures.loc[name, ["AP", "AP75"]].dropna()  # table 4 has AP only
+            line["paper: AP / AP75"] = " / ".join(map(str, reported))
+        line |= values_cells(results, row) | difference_cells(results, row, rows[0])
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("").to_markdown(index=False, disable_numparse=True)
+
+
+def table_configs(number: int) -> list[str]:
+    """The configs of a table of the paper, in its order, as results files name them."""
+    figures = paper_figures()
+    names = figures[figures["table"] == number]["config"].dropna()
+    return [f"paper/{name}" for name in names]
+
+
+def in_paper_order(configs: Iterable[str]) -> list[str]:
+    """Each config once: those of the paper's tables in its order, then the others as they come."""
+    paper = [config for number in TABLES for config in table_configs(number)]
+    given = list(dict.fromkeys(configs))
+    return sorted(given, key=lambda c: paper.index(c) if c in paper else len(paper))
+
+
+def write_tables(results: pd.DataFrame, path: Path) -> None:
+    """The paper's tables and one of all other configs, per data set, into a Markdown file."""
+    parts = []
+    for dataset, chosen in results.groupby("dataset"):
+        done = set(chosen["config"])
+        for number in TABLES:
+            configs = [config for config in table_configs(number) if config in done]
+            if configs:
+                parts.append(f"## {dataset}: table {number}\n\n{results_table(chosen, configs)}\n")
+        ours = [config for config in (SCOPENET, DIRECT_REGRESSION) if config in done]
+        others = sorted(config for config in done if not config.startswith("paper/"))
+        if others:
+            table = results_table(chosen, [*ours, *others])
+            parts.append(f"## {dataset}: ScopeNet and others\n\n{table}\n")
+    path.write_text("\n".join(parts))

@@ -1,0 +1,109 @@
+"""What one run does, in a process of its own: train what is missing, evaluate, add the row."""
+
+import json
+import math
+import multiprocessing
+import os
+import resource
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+
+from scopenet.engine.checkpoint import SafeCheckpointer
+from scopenet.engine.environment import commit, hardware, versions
+from scopenet.engine.launch import launch
+from .jobs import Job, resolve
+from .results import KEY, METRICS, Results
+
+FINISHED = "training.json"  # written when a training is complete
+WEIGHTS = "model_final.pth"
+CONSOLE = "console.log"
+
+
+def training_seconds(folder: Path) -> float:
+    """Time in iterations by the run's metrics.json, whatever interruptions there were; NaN for a
+    few iterations, of which Detectron2 takes no time."""
+    lines = pd.read_json(folder / "metrics.json", lines=True)
+    if "time" not in lines:
+        return math.nan
+    lines = lines.dropna(subset=["time"])
+    lines = lines.drop_duplicates("iteration", keep="last").sort_values("iteration")
+    iterations = lines["iteration"].diff().fillna(lines["iteration"].iloc[0] + 1)
+    return float((iterations * lines["time"]).sum())
+
+
+def peak_memory_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+
+
+def train(job: Job, folder: Path) -> None:
+    """Go on from the last checkpoint in ``folder``, if any, to the end of the schedule."""
+    trainer_class, cfg, _ = resolve(job)
+    cfg.OUTPUT_DIR, cfg.DATASETS.TEST = str(folder), ()
+    default_setup(cfg, SimpleNamespace(config_file="", eval_only=False))
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    if comm.is_main_process():
+        facts = {
+            "seconds": training_seconds(folder),
+            "peak_memory_mb": peak_memory_mb(),
+            "commit": commit(),
+            "hardware": hardware(),
+            "versions": versions(),
+        }
+        unfinished = folder / f"{FINISHED}.tmp"
+        unfinished.write_text(json.dumps(facts))
+        os.replace(unfinished, folder / FINISHED)
+        for checkpoint in folder.glob("model_[0-9]*.pth"):
+            checkpoint.unlink()
+
+
+def evaluate(job: Job, folder: Path) -> dict:
+    """The key and the metrics of the job's row; metrics in the main process only."""
+    trainer_class, cfg, _ = resolve(job)
+    cfg.OUTPUT_DIR = str(folder / "evaluation" / job.name)
+    model = trainer_class.build_model(cfg)
+    SafeCheckpointer(model).load(str(folder / WEIGHTS))
+    metrics = trainer_class.test(cfg, model).get("bbox", {})
+    return row_key(job, cfg) | {name: metrics.get(name) for name in METRICS}
+
+
+def row_key(job: Job, cfg: CfgNode) -> dict:
+    """See :data:`~experiments.results.KEY`; ``cfg`` is the job's."""
+    values = job.name, job.dataset, job.seed, cfg.SOLVER.MAX_ITER
+    return dict(zip(KEY, values, strict=True))
+
+
+def work(args: SimpleNamespace) -> None:
+    """A worker process's part of a run."""
+    job, folder = args.job, args.folder
+    if not (folder / FINISHED).exists():
+        train(job, folder)
+    comm.synchronize()
+    row = evaluate(job, folder)
+    if comm.is_main_process():
+        facts = json.loads((folder / FINISHED).read_text())
+        Results(args.results).add(row | facts | {"training": folder.parent.name})
+
+
+def run_in_process(job: Job, folder: Path, results: Path, num_gpus: int) -> None:
+    """To be the target of a process: writes what it says to :data:`CONSOLE` in ``folder``, and ends
+    when its parent does."""
+    console = open(folder / CONSOLE, "a", buffering=1)  # open as long as the process lives
+    os.dup2(console.fileno(), 1)
+    os.dup2(console.fileno(), 2)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    settings = dict(num_gpus=num_gpus, num_machines=1, machine_rank=0, dist_url="auto")
+    launch(work, SimpleNamespace(job=job, folder=folder, results=results, **settings))

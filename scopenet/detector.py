@@ -1,0 +1,177 @@
+"""One trained detector, whatever it was loaded from."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConfigError
+from .images import read_image
+
+if TYPE_CHECKING:
+    from .engine.network import Network
+
+EXPORTED_SUFFIXES = (".onnx", ".xml")
+CHECKPOINTS = ("model_best.pth", "model_final.pth")  # of a training, the better one first
+Image = np.ndarray | str | os.PathLike
+
+
+class Detector:
+    """Finds objects in images; make one with :meth:`load`.
+
+    Attributes:
+        name: short, for legends.
+        class_names: by class.
+        category_ids: of the data set, by class; from 1 where it is not known.
+        network: the model in PyTorch; None of an exported one.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[np.ndarray], dict[str, Any]],
+        *,
+        name: str,
+        class_names: list[str],
+        category_ids: list[int] | None = None,
+        network: "Network | None" = None,
+    ):
+        """
+        Args:
+            predict: from a BGR uint8 image (H, W, 3) to ``{"instances": ...}`` in px of it.
+        """
+        self.predict, self.name, self.network = predict, name, network
+        self.class_names = class_names
+        self.category_ids = category_ids or list(range(1, len(class_names) + 1))
+
+    @classmethod
+    def load(
+        cls,
+        source: Any,
+        *,
+        weights: str = "",
+        device: str | None = None,
+        overrides: Sequence[str] = (),
+    ) -> "Detector":
+        """Load a detector.
+
+        Args:
+            source: one of
+                - a config, YAML or LazyConfig (a program: trusted input), here or below the
+                  project's configs, or one that was read already;
+                - the output folder of a training: its ``config.yaml``, and ``model_best.pth`` or
+                  else ``model_final.pth``;
+                - the name of a published model, its config's without suffix, in the zoo of
+                  ``$SCOPENET_MODEL_ZOO``;
+                - an exported ``.onnx`` or ``.xml`` file, or a folder with one, which needs neither
+                  PyTorch nor Detectron2.
+            weights: a checkpoint in place of the source's own.
+            device: in place of the config's; of an exported model by default the CPU.
+            overrides: of the config: KEY VALUE ..., of a LazyConfig path.key=value ...
+
+        Raises:
+            ConfigError: there is no such detector, or its parts do not fit each other.
+        """
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            folder_has_config = (path / "config.yaml").is_file()
+            if path.suffix in EXPORTED_SUFFIXES or (path.is_dir() and not folder_has_config):
+                if weights or overrides:
+                    raise ConfigError(
+                        "Weights and overrides are of a config; an exported model has none."
+                    )
+                return cls._load_exported(_exported_file(path), device or "cpu")
+        return cls._load_network(source, weights, device, overrides)
+
+    @classmethod
+    def _load_exported(cls, path: Path, device: str) -> "Detector":
+        from .runtime import Predictor
+
+        predictor = Predictor(path, device=device)
+        return cls(predictor, name=path.stem, class_names=predictor.class_names)
+
+    @classmethod
+    def _load_network(
+        cls, source: Any, weights: str, device: str | None, overrides: Sequence[str]
+    ) -> "Detector":
+        from .config_file import override
+        from .engine.network import load_network
+
+        name, config, own_weights = _read_source(source)
+        override(config, overrides, str(source))
+        network = load_network(config, weights or own_weights, device)
+        return cls(
+            network,
+            name=name,
+            class_names=network.class_names,
+            category_ids=network.category_ids,
+            network=network,
+        )
+
+    def __call__(self, images: Image | Sequence[Image]) -> dict[str, Any] | list[dict[str, Any]]:
+        """Detect objects in an image or in each of a list.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or the path of a file.
+
+        Returns:
+            what Detectron2's ``DefaultPredictor`` returns, ``{"instances": ...}`` in px of the
+            image, or a list of it. The instances are on the CPU and hold ``pred_boxes``,
+            ``scores``, ``pred_classes`` and, of a ScopeNet, ``cls_scores``, ``loc_scores`` and
+            ``border_scores``.
+
+        Raises:
+            ImageError: a file cannot be read, or nothing of an image is left when it is resized.
+        """
+        if not isinstance(images, Image):
+            return [self(x) for x in images]
+        pixels = images if isinstance(images, np.ndarray) else read_image(images)
+        found = self.predict(pixels)
+        return found | {"instances": found["instances"].to("cpu")} if self.network else found
+
+
+def _exported_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(x for x in path.iterdir() if x.suffix in EXPORTED_SUFFIXES)
+    if len(found) != 1:
+        has = ", ".join(x.name for x in found) or "none"
+        raise ConfigError(
+            f"{path} is neither the folder of a training (it has no config.yaml) nor of one "
+            f"exported .onnx or .xml file (it has {has})."
+        )
+    return found[0]
+
+
+def _read_source(source: Any) -> tuple[str, Any, str]:
+    """Return a short name of the source, its config, and its own weights or ""."""
+    from .config_file import find_config, read_config
+
+    if not isinstance(source, str | os.PathLike):
+        return "detector", source, ""
+    path = Path(source)
+    if path.is_dir():
+        found = [path / x for x in CHECKPOINTS if (path / x).is_file()]
+        if not found:
+            raise ConfigError(f"{path} has neither {' nor '.join(CHECKPOINTS)}.")
+        return path.name, _read_training(path), str(found[0])
+    if path.suffix in (".yaml", ".yml", ".py"):
+        return path.stem, read_config(find_config(str(source))), ""
+    from .model_zoo import published
+
+    return path.name, *published(str(source))
+
+
+def _read_training(folder: Path) -> Any:
+    from .config_file import read_config
+
+    try:
+        return read_config(str(folder / "config.yaml"))
+    except ConfigError as error:
+        if "_target_" not in (folder / "config.yaml").read_text(errors="replace"):
+            raise
+        raise ConfigError(
+            f"{folder} was trained from a LazyConfig, which is a program: name its .py file, and a "
+            "checkpoint of the folder as the weights."
+        ) from error

@@ -1,0 +1,113 @@
+"""``scopenet train`` and ``train_net.py``: read the config, check it, start the workers, train or
+evaluate."""
+
+import argparse
+import logging
+import sys
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config_file import find_config, read_config, settings_of
+from ..data.custom import add_flags, entries_of_flags, use_custom_datasets
+from ..errors import ConfigError, one_sentence_errors
+from .checkpoint import SafeCheckpointer
+from .checks import check_config, check_weights
+from .finetuning import check_same_classes
+from .launch import go_on_after_restart, launch
+from .lazy import trainer_for
+from .scaling import scaling_advice
+from .trainer import Trainer
+
+
+def parser() -> argparse.ArgumentParser:
+    """Take the flags of Detectron2's ``tools/train_net.py``, and four for data of one's own."""
+    return add_flags(default_argument_parser(epilog=None))
+
+
+def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
+    """Go from the flags to the trainer and the settings it is made with.
+
+    Raises:
+        ConfigError: see :mod:`scopenet.engine.checks`, :mod:`scopenet.data.custom` and
+            :mod:`scopenet.config_file`.
+    """
+    if not args.config_file:
+        raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
+    config = read_config(args.config_file, args.opts)
+    use_custom_datasets(config, entries_of_flags(args), training=not args.eval_only)
+    check_config(config, training=not args.eval_only)
+    cfg = settings_of(config)
+    if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
+        raise ConfigError("--eval-only needs weights; set MODEL.WEIGHTS or give --resume.")
+    check_weights(cfg.MODEL.WEIGHTS)
+    return trainer_for(config), cfg
+
+
+def log_to_file(output_dir: str) -> None:
+    """Send what this package logs to where Detectron2's ``default_setup`` sends its own."""
+    logger = logging.getLogger("scopenet")
+    if not logger.handlers:
+        setup_logger(output_dir, comm.get_rank(), name="scopenet", enable_propagation=True)
+
+
+def evaluate(trainer_class: type[Trainer], cfg: CfgNode, *, resume: bool) -> dict:
+    """Evaluate the weights of the config or, to ``resume``, the last checkpoint.
+
+    Raises:
+        ConfigError: there is no checkpoint, or it is of other classes.
+    """
+    model = trainer_class.build_model(cfg)
+    checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+    if resume and not checkpointer.has_checkpoint():
+        raise ConfigError(
+            f"--eval-only --resume, but {cfg.OUTPUT_DIR} has no checkpoint; correct OUTPUT_DIR "
+            "or set MODEL.WEIGHTS without --resume."
+        )
+    loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    for name in cfg.DATASETS.TEST:
+        check_same_classes(loaded, MetadataCatalog.get(name).get("thing_classes", []))
+    results = trainer_class.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results |= trainer_class.test_with_TTA(cfg, model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def main(args: argparse.Namespace) -> dict | None:
+    """Do the work of one worker process; return the results of the last evaluation."""
+    trainer_class, cfg = prepare(args)
+    cfg.freeze()
+    default_setup(trainer_class.source_config(cfg), args)
+    log_to_file(cfg.OUTPUT_DIR)
+    if args.eval_only:
+        return evaluate(trainer_class, cfg, resume=args.resume)
+    if advice := scaling_advice(args.config_file, args.opts):
+        logging.getLogger(__name__).warning(advice)
+    trainer = trainer_class(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    return trainer.last_results
+
+
+def work(args: argparse.Namespace) -> None:
+    """Run :func:`main` in a worker process, whose errors end it with their sentence."""
+    with one_sentence_errors():
+        main(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the flags and the config, then start the worker processes."""
+    args.config_file = args.config_file and find_config(args.config_file)
+    _, cfg = prepare(args)
+    if not args.eval_only:
+        go_on_after_restart(args, cfg.OUTPUT_DIR)
+    if not torch.cuda.is_available():
+        print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
+    launch(work, args)

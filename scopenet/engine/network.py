@@ -1,0 +1,151 @@
+"""A model with its weights, its classes and the resizing of its config: what ``Detector`` runs on
+PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetMapper, Metadata, MetadataCatalog
+from detectron2.data.transforms import AugInput, AugmentationList
+from torch import nn
+
+from ..config_file import Config, settings_of
+from ..data.custom import register_available
+from ..errors import ConfigError, ImageError
+from ..modeling import ScopeNetWithTTA
+from .checkpoint import StrictCheckpointer
+from .checks import check_test_time_augmentation, check_weights
+from .lazy import trainer_for
+from .trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained detector in PyTorch.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        mapper: of testing; its resizing and channel order are used.
+        class_names: by class.
+        category_ids: of the data set, by class; from 1 where it is not known.
+        config: that it was loaded with.
+    """
+
+    model: nn.Module
+    mapper: DatasetMapper
+    class_names: list[str]
+    category_ids: list[int]
+    config: Config
+
+    @property
+    def settings(self) -> CfgNode:
+        """The config's keys, see :func:`~scopenet.config_file.settings_of`."""
+        return settings_of(self.config)
+
+    @property
+    def trainer(self) -> type[Trainer]:
+        """The trainer of the config, which knows how its data are read."""
+        return trainer_for(self.config)
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Return the model's output for an image (H, W, 3), uint8 BGR, in px of the image.
+
+        Raises:
+            ImageError: nothing would be left of the image's shorter side.
+        """
+        resized = AugInput(image)
+        try:
+            self.mapper.augmentations(resized)
+        except ValueError as error:
+            height, width = image.shape[:2]
+            raise ImageError(f"An image of {width} x {height} px is too thin.") from error
+        return self.detect(resized.image, image.shape[:2])
+
+    @torch.no_grad()
+    def detect(self, image: np.ndarray, output_size: tuple[int, int]) -> dict[str, Any]:
+        """Return the model's output for an image as it is, in px of an image of ``output_size``,
+        its height and width."""
+        ordered = image if self.mapper.image_format == "BGR" else image[:, :, ::-1]
+        pixels = torch.from_numpy(ordered.astype("float32").transpose(2, 0, 1))
+        return self.model([{"image": pixels, "height": output_size[0], "width": output_size[1]}])[0]
+
+
+def load_model(config: Config, weights: str, device: str | None = None) -> tuple[nn.Module, dict]:
+    """Build the model of a config and load weights that leave no part of it as it was.
+
+    Args:
+        device: by default the config's.
+
+    Returns:
+        the model, and what the checkpoint holds besides.
+
+    Raises:
+        ConfigError: there is no model of this config, or the weights do not fit it.
+    """
+    settings = settings_of(config).clone()
+    settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
+    try:
+        model = trainer_for(config).build_model(settings)
+    except Exception as error:  # a config of others may ask for anything
+        reason = " ".join(f"{type(error).__name__}, {error}".split()).rstrip(".")
+        raise ConfigError(f"The config makes no model: {reason}.") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"The config makes no model, but a {type(model).__name__}.")
+    return model, StrictCheckpointer(model).load(weights)
+
+
+def load_network(config: Config, weights: str = "", device: str | None = None) -> Network:
+    """Load a trained detector.
+
+    Args:
+        config: with ``TEST.AUG.ENABLED`` the detector uses test-time augmentation.
+        weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
+        device: by default the config's.
+
+    Raises:
+        ConfigError: the config is wrong, or there are no weights that fit it.
+    """
+    settings = settings_of(config)
+    if isinstance(config, CfgNode):
+        register_available(config)
+    weights = weights or settings.MODEL.WEIGHTS
+    if not weights:
+        raise ConfigError("The config names no weights; give a checkpoint by --weights.")
+    check_weights(weights)
+    check_test_time_augmentation(settings)
+    model, checkpoint = load_model(config, weights, device)
+    model.eval()
+    datasets = (*settings.DATASETS.TEST, *settings.DATASETS.TRAIN)
+    recorded, count = checkpoint.get("class_names"), getattr(model, "num_classes", 0)
+    class_names, category_ids = _classes(recorded, datasets, count)
+    mapper = trainer_for(config).test_mapper(settings)
+    if settings.TEST.AUG.ENABLED:
+        model = ScopeNetWithTTA(settings, model)
+        mapper.augmentations = AugmentationList([])  # views are made of the image itself
+    return Network(model, mapper, class_names, category_ids, config)
+
+
+def _classes(recorded: Any, datasets: tuple[str, ...], count: int) -> tuple[list[str], list[int]]:
+    """Find names and ids of the classes: the names that the checkpoint has recorded, or those of
+    the first data set that has as many classes as the model, or else numbers."""
+    is_recorded = isinstance(recorded, list) and len(recorded) == count
+    ids = list(range(1, count + 1))
+    for metadata in map(_metadata, datasets):
+        names = list(metadata.get("thing_classes", []))
+        if len(names) == count and not (is_recorded and names != recorded):
+            to_class = metadata.get("thing_dataset_id_to_contiguous_id", {})
+            return names, sorted(to_class, key=to_class.get) or ids
+    return [str(x) for x in (recorded if is_recorded else range(count))], ids
+
+
+def _metadata(dataset: str) -> Metadata:
+    """Return what is known of a data set, of which nothing need be there."""
+    if dataset not in DatasetCatalog.list():
+        return Metadata()
+    metadata = MetadataCatalog.get(dataset)
+    if "thing_classes" not in metadata.as_dict() and Path(metadata.get("json_file", "")).is_file():
+        DatasetCatalog.get(dataset)  # fills in the class names of the json
+    return metadata

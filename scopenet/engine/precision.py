@@ -1,0 +1,68 @@
+"""What runs one iteration, in the precision that a config asks for."""
+
+import logging
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import ConfigError
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether this processor multiplies in bfloat16 itself; others would only emulate it."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    # The names that PyTorch had for it before that function.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def autocast_in_training(model: nn.Module) -> None:
+    """Make the forward passes of training run in bfloat16 on the CPU, which needs no loss scaling.
+
+    The outputs of a dense detector's head become float32 again, so that the losses of Detectron2's
+    own detectors are computed in float32, as those of ScopeNet are.
+    """
+    autocast = torch.autocast("cpu", torch.bfloat16)
+
+    def enter(module: nn.Module, inputs: tuple) -> None:
+        if module.training:
+            autocast.__enter__()
+
+    def leave(module: nn.Module, inputs: tuple, outputs: dict) -> None:
+        if module.training:
+            autocast.__exit__(None, None, None)
+
+    model.register_forward_pre_hook(enter)
+    model.register_forward_hook(leave, always_call=True)
+    detector = model.module if isinstance(model, DistributedDataParallel) else model
+    if isinstance(detector, DenseDetector):
+        detector.head.register_forward_hook(
+            lambda head, inputs, outputs: [[x.float() for x in maps] for maps in outputs]
+        )
+
+
+def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
+    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for.
+
+    Raises:
+        ConfigError: an unknown ``SOLVER.AMP.PRECISION``.
+    """
+    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    if cfg.SOLVER.AMP.PRECISION not in precisions:
+        raise ConfigError(
+            f'SOLVER.AMP.PRECISION is "{cfg.SOLVER.AMP.PRECISION}"; use one of {[*precisions]}.'
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu":
+        precision = precisions[cfg.SOLVER.AMP.PRECISION]
+        return AMPTrainer(model, data_loader, optimizer, precision=precision)
+    if cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16():
+        autocast_in_training(model)
+    elif cfg.SOLVER.AMP.ENABLED:
+        logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
+    return SimpleTrainer(model, data_loader, optimizer)

@@ -1,0 +1,124 @@
+"""Iterations whose loss or gradient is infinite or NaN are noted down and skipped."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+
+from ...atomic import write_file
+from ...errors import ConfigError
+from .all_workers import any_worker
+
+FOLDER = "non_finite"  # below OUTPUT_DIR
+
+
+class StepSkipped(Exception):
+    """Leaves an iteration before its metrics and its update."""
+
+
+class NonFiniteGuard(HookBase):
+    """A hook of the trainer that runs single iterations; raises :class:`StepSkipped` in all workers
+    if the loss or a gradient of one of them is not finite."""
+
+    def __init__(self, output_dir: str, max_in_a_row: int, batch_size: int):
+        """
+        Args:
+            max_in_a_row: iterations that may be skipped one after the other, >= 0.
+            batch_size: images per iteration over all workers, for the advice.
+        """
+        self.folder = Path(output_dir) / FOLDER
+        self.max_in_a_row, self.batch_size = max_in_a_row, batch_size
+        self.in_a_row = self.skipped = 0
+
+    def watch(self, model: nn.Module) -> None:
+        """Remember what goes through the model, and the statistics that it changes."""
+        model.register_forward_pre_hook(self._before_forward)
+        model.register_forward_hook(self._after_forward)
+
+    def _before_forward(self, model: nn.Module, inputs: tuple) -> None:
+        # Running statistics take in a batch in the forward pass, before its loss is known.
+        if model.training:
+            modules = (x for x in model.modules() if getattr(x, "track_running_stats", False))
+            self.statistics = [(x, x.clone()) for m in modules for x in m.buffers(recurse=False)]
+
+    def _after_forward(self, model: nn.Module, inputs: tuple, outputs: dict) -> None:
+        if model.training:
+            self.batch, self.losses = inputs[0], outputs
+
+    def after_backward(self) -> None:
+        losses = {name: loss.item() for name, loss in self.losses.items()}
+        bad_losses = [name for name, value in losses.items() if not math.isfinite(value)]
+        bad_gradients = self._bad_gradients()
+        if not any_worker(bool(bad_losses or bad_gradients)):
+            self.in_a_row = 0
+            return
+        for statistic, before in self.statistics:
+            statistic.copy_(before)
+        self._note_down(losses, bad_losses, bad_gradients)
+        self.in_a_row += 1
+        self.skipped += 1
+        logging.getLogger(__name__).warning(
+            f"Iteration {self.trainer.iter} skipped: loss or gradient not finite, see "
+            f"{self.folder} ({self.in_a_row} in a row, {self.skipped} since the start)."
+        )
+        if self.in_a_row > self.max_in_a_row:
+            comm.synchronize()  # whoever ends first makes the launcher end the others
+            raise ConfigError(self._diagnosis())
+        raise StepSkipped
+
+    def _bad_gradients(self) -> list[str]:
+        """Names of parameters. Under loss scaling infinite gradients are part of the search for the
+        scale and skipped by the scaler, until there is nothing left to scale."""
+        scaler = getattr(self.trainer, "grad_scaler", None)
+        if scaler is not None and scaler.get_scale() > 1:
+            return []
+        parameters = self.trainer.model.named_parameters()
+        gradients = {name: x.grad for name, x in parameters if x.grad is not None}
+        norms = [gradient.norm() for gradient in gradients.values()]
+        if not norms or bool(torch.stack(norms).isfinite().all()):  # waits for a GPU once only
+            return []
+        return [name for name, x in gradients.items() if not bool(x.isfinite().all())]
+
+    def _learning_rate(self) -> float:
+        return max(group["lr"] for group in self.trainer.optimizer.param_groups)
+
+    def _note_down(
+        self, losses: dict[str, float], bad_losses: list[str], bad_gradients: list[str]
+    ) -> None:
+        note = {
+            "iteration": self.trainer.iter,
+            "learning_rate": self._learning_rate(),
+            "losses": {name: str(value) for name, value in losses.items()},  # JSON has no NaN
+            "not_finite": {"losses": bad_losses, "gradients": bad_gradients},
+            "images": [{k: x.get(k) for k in ("file_name", "image_id")} for x in self.batch],
+        }
+        content = json.dumps(note, indent=2).encode()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"iteration_{self.trainer.iter:07d}_worker_{comm.get_rank()}.json"
+        write_file(self.folder / name, lambda f: f.write(content))
+
+    def _diagnosis(self) -> str:
+        weights = self.trainer.model.parameters()
+        if not all(bool(x.isfinite().all()) for x in weights):
+            cause = "the weights themselves are not finite: go on from an earlier checkpoint"
+        else:
+            cause = (
+                f"the likely cause is a learning rate of {self._learning_rate():g} that is too "
+                f"high for {self.batch_size} images per iteration (lower SOLVER.BASE_LR or warm up "
+                "longer) or, if the same files come again, the data"
+            )
+        return (
+            f"{self.in_a_row} iterations in a row had a loss or gradient that is not finite; "
+            f"{cause}. The batches are listed in {self.folder}."
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"in_a_row": self.in_a_row, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.in_a_row, self.skipped = state_dict["in_a_row"], state_dict["skipped"]

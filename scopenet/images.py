@@ -1,0 +1,141 @@
+"""Finding and reading image files, in the way in which training reads them; needs no PyTorch."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .errors import ConfigError, ImageError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+EXIF_ORIENTATION = 0x0112  # its tag; 1 is upright
+# What turns an image upright, by its orientation.
+_TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def listed(suffixes: Sequence[str]) -> str:
+    """Join suffixes for a sentence."""
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+
+
+def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the image files of a folder in the order of their names.
+
+    Args:
+        recursive: those in the folders below it, too.
+
+    Raises:
+        ConfigError: there is no such folder, or it holds none.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"The folder {folder} does not exist.")
+    files = folder.rglob("*") if recursive else folder.iterdir()
+    found = sorted(x for x in files if x.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise ConfigError(f"The folder {folder} holds no {listed(IMAGE_SUFFIXES)} files.")
+    return found
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """List the files that are named by files, folders (without the folders in them) and patterns.
+
+    Raises:
+        ConfigError: one of them gives none, or names a file that is no image by its suffix.
+    """
+    files = [x for one in inputs for x in _matches(one)]
+    for x in files:
+        if x.suffix.lower() in VIDEO_SUFFIXES:
+            raise ConfigError(f"{x} is a video; give it with --video-input.")
+        if x.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ConfigError(f"{x} is no image by its suffix, none of {listed(IMAGE_SUFFIXES)}.")
+    return list(dict.fromkeys(files))
+
+
+def _matches(one: str) -> list[Path]:
+    path = Path(one)
+    if path.is_dir():
+        return images_in(path)
+    if path.exists():
+        return [path]
+    found = [Path(x) for x in sorted(glob.glob(one, recursive=True)) if Path(x).is_file()]
+    if not found:
+        raise ConfigError(f"The input {one} does not exist, and matches nothing as a pattern.")
+    return found
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image file as BGR uint8 (H, W, 3), turned as its EXIF orientation says.
+
+    Greyscale, palette and CMYK become colours, transparency is dropped: what Detectron2's
+    ``read_image`` gives, but for damaged PNGs and images of more than 8 bits.
+
+    Raises:
+        ImageError: the file is no image, is damaged, or has more than 8 bits per channel.
+    """
+    try:
+        check_png(path)
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
+                raise ImageError(
+                    f"{path} has more than 8 bits per channel; convert it to 8 bits first."
+                )
+            pixels = np.asarray(_upright(image).convert("RGB"))
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged file makes the parsers raise nearly anything
+        raise ImageError(f"{path} cannot be read ({reason_of(error)}).") from error
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data say nothing about the pixels
+        orientation = 1
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words, without a full stop, why a file could not be read."""
+    if isinstance(error, UnidentifiedImageError):  # its own message names an object in memory
+        return "no known image format"
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(reason.split()).rstrip(".")
+
+
+def check_png(path: str | Path) -> None:
+    """Decode a PNG whose checksums are wrong, to its end.
+
+    Detectron2 ignores what PIL raises while it looks for EXIF data, for which a PNG is decoded: of
+    a damaged one it would take what was decoded until then for the image.
+
+    Raises:
+        Exception: what PIL says of a PNG that cannot be decoded to its end.
+    """
+    with open(path, "rb") as f:
+        if f.read(len(_PNG)) != _PNG:
+            return
+    try:
+        with Image.open(path) as image:
+            image.verify()  # checksums only, which takes next to no time
+    except Exception:
+        with Image.open(path) as image:
+            image.load()
