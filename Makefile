@@ -22,7 +22,7 @@ help: ## List the targets
 install: $(BIN) $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
 
 demo: install ## Train a small detector on the CPU and draw what it finds, into output/demo
-	$(BIN) projects/ScopeNet/quickstart.py --output output/demo
+	$(VENV)/bin/scopenet demo --output output/demo
 
 test: install ## Run the fast tests (PYTEST_ARGS="-k head" adds options)
 	$(BIN) -m pytest $(PYTEST_ARGS)

@@ -40,16 +40,17 @@ INSTALL_REQUIRES = [
     # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
     "setuptools>=65.5,<81",
 ]
-# Of run_experiments.py and report_results.py.
+# Of what reproduces the paper, which is not in the wheel: projects/ScopeNet/.
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
-DATA = ["scikit-learn>=1.3"]  # the images behind the Digits data set
-ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # of analyze.py
-WEB = ["gradio>=6.31,<7"]  # of web_demo.py
-# Of export_model.py to these formats and of running them. They were tried with torch 2.14.
+# Of the subcommands of `scopenet`, by their names.
+DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
+ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # analyze
+CONVERT = ["globox>=2.9"]  # convert
+WEB = ["gradio>=6.31,<7"]  # web
+# Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
-CONVERT = ["globox>=2.9"]  # of convert_dataset.py
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
 DEV = ["hypothesis>=6.100", "pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
@@ -62,9 +63,10 @@ setup(
     packages=[*find_packages(include=["scopenet", "scopenet.*"]), "scopenet.configs"],
     package_dir={"scopenet.configs": "configs"},
     package_data={
-        "scopenet.analysis": ["templates/*"],
+        "scopenet.analysis": ["*.html", "*.css"],
         "scopenet.configs": ["**/*.yaml", "**/*.py", "**/*.csv"],
     },
+    entry_points={"console_scripts": ["scopenet = scopenet.cli:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,

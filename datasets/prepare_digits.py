@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scopenet.data.coco_split import dataset_root
 from scopenet.data.digits import prepare_digits
+from scopenet.errors import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,12 +25,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with one_sentence_errors():
         written = prepare_digits(
             args.output, train=args.train, val=args.val, size=args.size, seed=args.seed
         )
-    except (ValueError, RuntimeError) as error:
-        raise SystemExit(str(error)) from None
     state = f"wrote {' and '.join(written)}" if written else "complete, nothing to do"
     print(f"{args.output / 'digits'}: {state}")
 

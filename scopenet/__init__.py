@@ -11,25 +11,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
-
 __version__ = "0.1.0"
-__all__ = [
-    "ConfigError",
-    "Detector",
-    "ScopeHead",
-    "ScopeNet",
-    "ScopeNetWithTTA",
-    "add_scopenet_config",
-    "load_config",
-]
+
+_MODULES = {"ConfigError": "errors", "Detector": "detector"}  # which need neither
+_HAS_DETECTRON2 = bool(find_spec("torch") and find_spec("detectron2"))
+if _HAS_DETECTRON2:
+    _MODULES |= dict.fromkeys(
+        ("ScopeHead", "ScopeNet", "ScopeNetWithTTA", "add_scopenet_config", "load_config"),
+        "registration",
+    )
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'scopenet' has no attribute '{name}'")
-    module = "detector" if name == "Detector" else "registration"
-    return getattr(import_module(f".{module}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def _is_command() -> bool:
@@ -38,5 +35,5 @@ def _is_command() -> bool:
     return Path(sys.argv[0]).stem == "scopenet" or sys.orig_argv[1:3] == ["-m", "scopenet"]
 
 
-if find_spec("torch") and find_spec("detectron2") and not _is_command():
+if _HAS_DETECTRON2 and not _is_command():
     import_module(".registration", __name__)

@@ -1,11 +1,13 @@
 """Files that are there whole or not at all: written aside, synced, then moved into place."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-UNFINISHED = ".unfinished"  # suffix of what is being written
+UNFINISHED = ".unfinished"  # how the name of what is being written begins
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -24,24 +26,23 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(
-    path: Path, write: Callable[[BinaryIO], None], *, unfinished: Path | None = None
-) -> None:
-    """Whoever reads ``path``, then or after a crash, finds what was there before or all of the new.
+@contextmanager
+def replacing(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
+    """Yield the name of a file to be written, which takes the place of ``path`` if all goes well.
+
+    Whoever reads ``path``, then or after a crash, finds what was there before or all of the new.
 
     Args:
-        write: is given a file open for writing and reading.
-        unfinished: where it is written first, on the same disk, over what a process that was killed
-            has left there; by default next to ``path``.
+        unfinished: the file's name, on the same disk; it is written over what a process that was
+            killed has left there. By default next to ``path``, of the same suffix.
 
     Raises:
         OSError: e.g. the disk is full; it names ``path``, where the old contents still are.
     """
-    unfinished = unfinished or path.with_name(path.name + UNFINISHED)
+    unfinished = unfinished or path.with_name(f"{UNFINISHED}-{path.name}")
     try:
-        with open(unfinished, "w+b") as f:
-            write(f)
-            f.flush()
+        yield unfinished
+        with open(unfinished, "rb") as f:
             os.fsync(f.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
@@ -50,3 +51,25 @@ def write_file(
             error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def write_file(
+    path: Path, write: Callable[[BinaryIO], None], *, unfinished: Path | None = None
+) -> None:
+    """Write ``path`` whole or not at all, see :func:`replacing`.
+
+    Args:
+        write: is given a file open for writing and reading.
+    """
+    with replacing(path, unfinished) as name, open(name, "w+b") as f:
+        write(f)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, in UTF-8, whole or not at all; see :func:`write_file`."""
+    write_file(path, lambda f: f.write(text.encode("utf-8")))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` to ``path`` as JSON, whole or not at all; see :func:`write_file`."""
+    write_text(path, json.dumps(content))

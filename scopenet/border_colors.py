@@ -10,6 +10,6 @@ CONFIDENCES = Normalize(0.5, 1.0, clip=True)
 
 
 def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
-    """The borders (l, t, r, b) of an XYXY box, each as the x and the y of its two ends."""
+    """Return the borders (l, t, r, b) of an XYXY box, each as the x and the y of its two ends."""
     x0, y0, x1, y1 = box
     return [([x0, x0], [y0, y1]), ([x0, x1], [y0, y0]), ([x1, x1], [y0, y1]), ([x0, x1], [y1, y1])]

@@ -1,8 +1,9 @@
 """The program ``scopenet``: one subcommand for everything that users do.
 
-A subcommand is a module with two functions: ``parser()`` makes its ``ArgumentParser``, ``run(args)``
-does the work and returns None or an exit code. What is wrong with a user's input it raises as a
-:class:`~scopenet.errors.ConfigError`. A new one is such a module and a row in :data:`COMMANDS`.
+A subcommand is a module with two functions: ``parser()`` makes its ``ArgumentParser``, and
+``run(args)`` does the work and returns None or an exit code. What is wrong with a user's input it
+raises as a :class:`~scopenet.errors.ConfigError`. A new one is such a module and a row in
+:data:`COMMANDS`.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from platform import python_version
 from . import __version__
 from .errors import one_sentence_errors
 
-# By the order of a project: name -> (module, what it does). No module is imported before it is used.
+# Name -> (module, what it does), in the order of a project; imported when it is used.
 COMMANDS = {
     "demo": ("demo", "prepare a small data set, train on it and draw what is found"),
     "convert": ("data.convert", "make a COCO json of YOLO or Pascal VOC labels"),
@@ -35,8 +36,8 @@ def _help() -> str:
     rows = "\n".join(f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items())
     return (
         "usage: scopenet COMMAND ...\n\nPrecise one-stage object detection on Detectron2.\n\n"
-        f"{rows}\n\nscopenet COMMAND --help lists what a command takes; scopenet --version names "
-        "versions."
+        f"{rows}\n\nscopenet COMMAND --help    what a command takes\nscopenet --version         "
+        "the versions that matter"
     )
 
 

@@ -47,9 +47,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
 
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
-    # Data sets of one's own in COCO format, to be used by their names in DATASETS.TRAIN and TEST:
-    # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]. They decide on
-    # NUM_CLASSES.
+    # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
+    # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []
     # So many different image files may be unreadable in a process before training stops; others
     # take their places.

@@ -1,34 +1,45 @@
-"""The whole way once, on the Digits data set: prepare, train, evaluate, look."""
+"""``scopenet demo``: the whole way once, on the Digits data set: prepare, train, evaluate, look."""
 
 import argparse
 import json
 from pathlib import Path
 
-import cv2
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.engine import DefaultPredictor, default_argument_parser
 from PIL import Image
 from tabulate import tabulate
 
+from .atomic import write_json
+from .cli import add_overrides
 from .config_file import load_config
 from .data.digits import prepare_digits
-from .engine.main import run
-from .visualization import (
-    draw_beside_ground_truth,
-    plot_anchors,
-    plot_losses,
-    read_metrics,
-    stack_pictures,
-)
+from .detector import Detector
+from .engine import command
+from .training_metrics import read_metrics
+from .visualization import draw_beside_ground_truth, plot_anchors, plot_losses, stack_pictures
 
 CONFIG = "configs/Digits-ScopeNet_R_18_FPN.yaml"
 NUM_PICTURES = 12
 SCORE_THRESH = 0.3  # of the drawn detections
 
 
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Prepare Digits, train a small ScopeNet on it, evaluate it and draw what it "
+        "finds."
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
+    parser.add_argument("--train", type=int, default=2000, help="training images to make")
+    parser.add_argument("--val", type=int, default=300, help="validation images to make")
+    add_overrides(parser)
+    return parser
+
+
 def train(cfg: CfgNode, overrides: list[str]) -> dict[str, float]:
     """Train and evaluate, going on with an interrupted run; a finished one is not repeated.
+
+    Args:
+        cfg: the demo's config with ``overrides``.
 
     Returns:
         the box metrics of ``COCOEvaluator``, AP in percent.
@@ -37,27 +48,26 @@ def train(cfg: CfgNode, overrides: list[str]) -> dict[str, float]:
     finished = output_dir / "results.json"
     if not finished.exists():
         arguments = ["--config-file", CONFIG, "--resume", *overrides]
-        run(default_argument_parser().parse_args(arguments))
+        command.run(command.parser().parse_args(arguments))
         metrics = read_metrics(output_dir / "metrics.json")
-        box = {k[5:]: values[-1] for k, (_, values) in metrics.items() if k.startswith("bbox/")}
-        finished.write_text(json.dumps(box))
+        box = {k[5:]: [*x.values()][-1] for k, x in metrics.items() if k.startswith("bbox/")}
+        write_json(finished, box)
     return json.loads(finished.read_text())
 
 
-def draw(cfg: CfgNode, output: Path) -> None:
-    """Pictures of detections, anchors and losses into ``output``."""
+def draw(detector: Detector, cfg: CfgNode, output: Path) -> None:
+    """Draw detections, anchors and losses into the folder ``output``."""
     (dataset_name,) = cfg.DATASETS.TEST
-    predictor = DefaultPredictor(cfg)
     pictures = []
     for dataset_dict in DatasetCatalog.get(dataset_name)[:NUM_PICTURES]:
-        instances = predictor(cv2.imread(dataset_dict["file_name"]))["instances"]
+        instances = detector(dataset_dict["file_name"])["instances"]
         pictures.append(
             draw_beside_ground_truth(
                 dataset_dict, instances, dataset_name, score_thresh=SCORE_THRESH, scale=2
             )
         )
     Image.fromarray(stack_pictures(pictures, columns=2)).save(output / "detections.png")
-    model = predictor.model
+    model = detector.network.model
     learned = model.log2_anchors.detach().cpu()
     plot_anchors(model.log2_anchor_start.cpu(), learned, model.bin_edges.cpu(),
                  output / "anchors.png")  # fmt: skip
@@ -65,7 +75,7 @@ def draw(cfg: CfgNode, output: Path) -> None:
 
 
 def write_table(results: dict[str, float], cfg: CfgNode, path: Path) -> str:
-    """The AP table in Markdown, written to ``path``."""
+    """Write the AP table in Markdown to ``path``, and return it."""
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
     table = tabulate([[results[n] for n in names]], names, tablefmt="github", floatfmt=".1f")
     path.write_text(
@@ -75,24 +85,14 @@ def write_table(results: dict[str, float], cfg: CfgNode, path: Path) -> str:
     return table
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
-    parser.add_argument("--train", type=int, default=2000, help="training images to make")
-    parser.add_argument("--val", type=int, default=300, help="validation images to make")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help='config overrides, e.g. "SEED 1"')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Do it all; what an earlier call has finished is not done again."""
     training = args.output / "training"
     overrides = [*args.opts, "OUTPUT_DIR", str(training)]
+    cfg = load_config(CONFIG, overrides)
     prepare_digits(train=args.train, val=args.val)
-    results = train(load_config(CONFIG, overrides), overrides)
-    weights = training / "model_final.pth"
-    cfg = load_config(CONFIG, [*overrides, "MODEL.WEIGHTS", str(weights)])
-    draw(cfg, args.output)
+    results = train(cfg, overrides)
+    draw(Detector.load(cfg, weights=str(training / "model_final.pth")), cfg, args.output)
     table = write_table(results, cfg, args.output / "ap.md")
     print(f"""
 {table}
@@ -105,4 +105,4 @@ Written to {args.output}:
   training/        checkpoints, log, TensorBoard events
 
 Next: train on COCO, see README.md, or try another seed:
-  python projects/ScopeNet/quickstart.py --output output/seed1 SEED 1""")
+  scopenet demo --output output/seed1 SEED 1""")

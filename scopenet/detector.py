@@ -1,5 +1,6 @@
 """One trained detector, whatever it was loaded from."""
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, ImageError
 from .images import read_image
+from .runtime.predictor import check_image
 
 if TYPE_CHECKING:
     from .engine.network import Network
@@ -98,9 +100,9 @@ class Detector:
         from .config_file import override
         from .engine.network import load_network
 
-        name, config, own_weights = _read_source(source)
-        override(config, overrides, str(source))
-        network = load_network(config, weights or own_weights, device)
+        name, config, weights = _read_source(source, weights)
+        override(config, overrides, name)
+        network = load_network(config, weights, device)
         return cls(
             network,
             name=name,
@@ -123,11 +125,21 @@ class Detector:
 
         Raises:
             ImageError: a file cannot be read, or nothing of an image is left when it is resized.
+            ValueError: something is no image at all, e.g. None.
         """
-        if not isinstance(images, Image):
+        if isinstance(images, str | os.PathLike):
+            pixels = read_image(images)
+            try:
+                return self._detect(pixels)
+            except ImageError as error:
+                raise ImageError(f"{images}: {error}") from error
+        if isinstance(images, Sequence):
             return [self(x) for x in images]
-        pixels = images if isinstance(images, np.ndarray) else read_image(images)
-        found = self.predict(pixels)
+        return self._detect(images)
+
+    def _detect(self, image: np.ndarray) -> dict[str, Any]:
+        check_image(image)
+        found = self.predict(image)
         return found | {"instances": found["instances"].to("cpu")} if self.network else found
 
 
@@ -144,30 +156,44 @@ def _exported_file(path: Path) -> Path:
     return found[0]
 
 
-def _read_source(source: Any) -> tuple[str, Any, str]:
-    """Return a short name of the source, its config, and its own weights or ""."""
+def _read_source(source: Any, weights: str) -> tuple[str, Any, str]:
+    """Return a short name of the source, its config, and the weights or else the source's own."""
     from .config_file import find_config, read_config
 
     if not isinstance(source, str | os.PathLike):
-        return "detector", source, ""
+        return "config", copy.deepcopy(source), weights
     path = Path(source)
     if path.is_dir():
-        found = [path / x for x in CHECKPOINTS if (path / x).is_file()]
-        if not found:
+        found = [weights, *(str(path / x) for x in CHECKPOINTS if (path / x).is_file())]
+        if not any(found):
             raise ConfigError(f"{path} has neither {' nor '.join(CHECKPOINTS)}.")
-        return path.name, _read_training(path), str(found[0])
+        return path.name, _read_training(path), next(filter(None, found))
     if path.suffix in (".yaml", ".yml", ".py"):
-        return path.stem, read_config(find_config(str(source))), ""
+        return path.stem, read_config(find_config(str(source))), weights
+    if path.suffix in (".pth", ".pkl", ".safetensors"):
+        raise ConfigError(f"{path} is a checkpoint; name its config, and it as the weights.")
+    if not os.environ.get("SCOPENET_MODEL_ZOO"):
+        raise ConfigError(
+            f"{path} is no config, no folder and no exported model; to look for a published one, "
+            "set SCOPENET_MODEL_ZOO to the folder or the address of its zoo."
+        )
     from .model_zoo import published
 
-    return path.name, *published(str(source))
+    config, own_weights = published(str(source))
+    return path.name, config, weights or own_weights
 
 
 def _read_training(folder: Path) -> Any:
+    """Read the config of a training, which names the device that it ran on, here or elsewhere."""
+    from torch.cuda import is_available
+
     from .config_file import read_config
 
     try:
-        return read_config(str(folder / "config.yaml"))
+        config = read_config(str(folder / "config.yaml"))
+        if not is_available():
+            config.MODEL.DEVICE = "cpu"
+        return config
     except ConfigError as error:
         if "_target_" not in (folder / "config.yaml").read_text(errors="replace"):
             raise

@@ -36,6 +36,8 @@ def one_sentence_errors(exit_code: int = 1) -> Iterator[None]:
         sentence = _sentence(error)
         if not sentence:
             raise
+        if exit_code == 1:
+            sys.exit(f"error: {sentence}")  # Python prints it
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(exit_code)
     finally:

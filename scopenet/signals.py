@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """``SIGNALS`` go to ``handler`` for a while; in threads other than the main one, which get no
+    """Send ``SIGNALS`` to ``handler`` for a while; in threads other than the main one, which get no
     signals, nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,7 +27,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def forward_to_workers(number: int, frame: FrameType | None) -> None:
-    """The handler of a process that only waits for its workers. They get a SIGTERM, because a
+    """Pass a signal on, in a process that only waits for its workers. They get a SIGTERM, because a
     Ctrl-C of the terminal reaches them, too, and a second SIGINT would stop them at once."""
     if number == signal.SIGINT:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +36,7 @@ def forward_to_workers(number: int, frame: FrameType | None) -> None:
 
 
 def leave_signals_to_trainer(worker_id: int) -> None:
-    """For the processes of a loader: a signal to all processes of a job must not take the batches
+    """Ignore signals in a process of a loader: one to all processes of a job must not take the batches
     away from the iteration that is to be finished. A SIGTERM of the trainer itself ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where every SIGTERM ends them

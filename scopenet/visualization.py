@@ -1,7 +1,5 @@
 """Pictures of a trained model: detections beside the ground truth, anchors and loss curves."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
@@ -25,7 +23,7 @@ def draw_beside_ground_truth(
     score_thresh: float,
     scale: float,
 ) -> np.ndarray:
-    """Ground truth on the left, detections on the right, both enlarged ``scale`` times.
+    """Draw ground truth on the left, detections on the right, both enlarged ``scale`` times.
 
     Args:
         dataset_dict: the image in Detectron2's format.
@@ -47,7 +45,7 @@ def draw_beside_ground_truth(
 
 
 def stack_pictures(pictures: list[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures of one size (H, W, 3) as a table with white gaps, row by row."""
+    """Put pictures of one size (H, W, 3) into a table with white gaps, row by row."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     shape = (rows * (height + 8) - 8, columns * (width + 24) - 24, 3)
@@ -59,7 +57,7 @@ def stack_pictures(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 
 
 def plot_anchors(start: Tensor, learned: Tensor, edges: Tensor, path: Path) -> None:
-    """The learned anchors against their start, and the nominal bin edges, for every level.
+    """Plot the learned anchors against their start, and the nominal bin edges, for every level.
 
     Args:
         start, learned: (L, N) log2 px.
@@ -84,36 +82,19 @@ def plot_anchors(start: Tensor, learned: Tensor, edges: Tensor, path: Path) -> N
     _save(figure, path)
 
 
-def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Detectron2's ``metrics.json`` as name -> (iterations, values).
-
-    A run that was resumed has written some iterations twice; the later ones count.
-    """
-    series: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
-        iteration = record.pop("iteration")
-        for name, value in record.items():
-            series[name][iteration] = value
-    return {
-        name: (sorted(values), [values[i] for i in sorted(values)])
-        for name, values in series.items()
-    }
-
-
-def plot_losses(metrics: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
-    """The three losses, and what the choice of bins costs, against the iteration.
+def plot_losses(metrics: dict[str, dict[int, float]], path: Path) -> None:
+    """Plot the three losses, and what the choice of bins costs, against the iteration.
 
     Args:
-        metrics: see :func:`read_metrics`.
+        metrics: see :func:`~scopenet.training_metrics.read_metrics`.
         path: the picture's file.
     """
     figure, (losses, quality) = plt.subplots(1, 2, figsize=(10, 3.5))
     for name in ("loss_cls", "loss_bin", "loss_loc"):
-        losses.plot(*metrics[name], label=name)
+        losses.plot([*metrics[name]], [*metrics[name].values()], label=name)
     for name in ("bin_accuracy", "iou_target_bin", "iou_best_bin"):
         if name in metrics:
-            quality.plot(*metrics[name], label=name)
+            quality.plot([*metrics[name]], [*metrics[name].values()], label=name)
     losses.set_title("weighted losses")
     quality.set_title("of the positives in training")
     for axis in (losses, quality):

@@ -8,26 +8,22 @@ import pytest
 import torch
 from builders import build_scopenet, ground_truth, random_ground_truth, random_predictions
 
-from scopenet.analysis.bin_quality import border_figures, confusion, hedging, iou_figures
-from scopenet.analysis.borders import (
-    borders_table,
-    edge_distances,
-    positives_table,
-    predict_borders,
-)
-from scopenet.analysis.calibration import (
-    binned_mean,
-    rank_correlation,
-    score_quality,
-    true_ious,
-)
-from scopenet.analysis.class_confusion import class_confusion, largest_confusions
+from scopenet.analysis.bin_choice import border_figures, confusion, iou_figures
+from scopenet.analysis.borders import border_tables, edge_distances
+from scopenet.analysis.boxes import add_shape, true_ious
+from scopenet.analysis.calibration import binned_mean, rank_correlation, score_quality
 from scopenet.analysis.coco_evaluation import evaluate, matches, mean_precision
-from scopenet.analysis.curves import best_thresholds, curves, threshold_curve
 from scopenet.analysis.error_types import error_costs, label_errors, missed_truths
-from scopenet.analysis.ground_truth import add_shape
-from scopenet.analysis.image_quality import box_quality
-from scopenet.analysis.object_shapes import ap_by_aspect, count_objects, occupied, summary
+from scopenet.analysis.hedging import hedging
+from scopenet.analysis.pictures import box_quality
+from scopenet.analysis.shapes import ap_by_aspect, count_objects, occupied, summary
+from scopenet.analysis.thresholds import (
+    best_thresholds,
+    class_confusion,
+    curves,
+    largest_confusions,
+    threshold_curve,
+)
 
 COLUMNS = ["image", "label", "x0", "y0", "x1", "y1"]
 
@@ -240,7 +236,7 @@ def test_distance_to_the_nearest_edge_between_bins():
 
 @pytest.fixture(scope="module")
 def hand_made_borders():
-    """Predictions of a model with one level of stride 8 and bins [0, 32), [32, inf), whose anchors
+    """The tables of a model with one level of stride 8 and bins [0, 32), [32, inf), whose anchors
     are 16 and 45.25 px, for a box around one location, with l t r b = 16, 20, 40, 50 px."""
     model = build_scopenet(strides=(8,), num_bins=2, num_classes=1, level_boundaries=[])
     center = (8 + 0.5) * 8  # row and column 8
@@ -253,15 +249,15 @@ def hand_made_borders():
     deltas[:, 0] = math.log(1.5)  # left, first bin: 24 px
     deltas[:, 2] = math.log(4)  # top, first bin: 64 px, which is beyond its bin
     predictions = [torch.zeros(1, 1, 16, 16)], [logits], [deltas]
-    borders = predict_borders(model, predictions, [ground_truth([box], [0])])
-    at_center = (borders.distance == torch.tensor([16.0, 20, 40, 50])).all(1)
-    return model, type(borders)(*(x[at_center] for x in borders))
+    borders, positives = border_tables(model, predictions, [ground_truth([box], [0])])
+    distances = borders.distance.to_numpy().reshape(-1, 4)
+    at_center = (distances == [16, 20, 40, 50]).all(1)
+    assert model.bin_edges.tolist() == [[16, 32, 64]]
+    return borders[np.repeat(at_center, 4)], positives[at_center]
 
 
 def test_borders_of_hand_made_logits(hand_made_borders):
-    model, borders = hand_made_borders
-    assert model.bin_edges.tolist() == [[16, 32, 64]]
-    table = borders_table(borders, model.bin_edges)
+    table, _ = hand_made_borders
     assert table.direction.tolist() == ["l", "t", "r", "b"]
     assert table.bin.tolist() == [0, 0, 1, 1]
     assert table.best_bin.tolist() == [0, 1, 1, 0]
@@ -277,8 +273,7 @@ def test_borders_of_hand_made_logits(hand_made_borders):
 
 
 def test_figures_of_hand_made_logits(hand_made_borders):
-    model, borders = hand_made_borders
-    table = borders_table(borders, model.bin_edges)
+    table, positives = hand_made_borders
     assert confusion(table, 2).tolist() == [[1, 1], [1, 1]]
     row = border_figures(table, "level").loc["all"]
     assert row["borders"] == 4 and row["bin accuracy"] == 50 and row["off by > 1 bin"] == 0
@@ -290,7 +285,7 @@ def test_figures_of_hand_made_logits(hand_made_borders):
     assert by_direction["error"]["b"] == pytest.approx(50 - first, rel=1e-5)
     assert by_direction["error, true bin"]["b"] == pytest.approx(50 - second, rel=1e-5)
 
-    figures = iou_figures(positives_table(borders)).loc["all"]
+    figures = iou_figures(positives).loc["all"]
     assert figures.positives == 1
     true = (16 + 40) * (20 + 50)
     chosen = (1.5 * first + second) * (second + first)
@@ -323,8 +318,7 @@ def test_metrics_of_training_agree():
     sizes = [(-(-160 // s), -(-192 // s)) for s in model.strides]
     predictions = random_predictions(model, sizes, num_images=2)
     truth = [random_ground_truth(6, 3, 160, 192, seed=i) for i in range(2)]
-    borders = predict_borders(model, predictions, truth)
-    table, positives = borders_table(borders, model.bin_edges), positives_table(borders)
+    table, positives = border_tables(model, predictions, truth)
     labels = model.label_locations(predictions, truth)
     _, metrics = model.losses(predictions, truth, labels, torch.ones(2))
     metrics = {name: x.item() for name, x in metrics.items()}

@@ -4,21 +4,30 @@ import base64
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from builders import spread_out_head
+from detectron2.config import instantiate
 from detectron2.modeling import build_model
-from miniature import CLASSES, VAL, mini_datasets, mini_overrides, one_thread
+from miniature import CLASSES, TRAIN, VAL, lazy_overrides, mini_datasets, mini_overrides, one_thread
 from PIL import Image
 
-from scopenet import load_config
-from scopenet.analysis import main
+from scopenet import Detector, ScopeNetWithTTA, cli, load_config
+from scopenet.analysis import command
+from scopenet.analysis.dataset import read_dataset
 from scopenet.analysis.page import Figure, Page, Section, make_table, render, write_page
+from scopenet.analysis.report import analyze as run_analysis
+from scopenet.analysis.report import legend_names
+from scopenet.analysis.run import run_detector
+from scopenet.config_file import load_lazy_config
 
+ROOT = Path(__file__).parents[1]
 RETINANET = "configs/peers/RetinaNet_R_50_FPN_1x.yaml"
+LAZY = "configs/ScopeNet_R_50_FPN_1x.py"
 SCOPENET = "configs/ScopeNet_R_50_FPN_1x.yaml"
 
 
@@ -43,10 +52,10 @@ def write_detector(folder: Path, name: str, config: str, *overrides: str) -> lis
 
 
 def analyze(output: Path, detector: list[str], other: list[str] = (), *more: str) -> Page:
-    arguments = ["--config-file", detector[0], "--weights", detector[1], "--output", str(output)]
+    arguments = ["--model", detector[0], "--weights", detector[1], "--output", str(output)]
     if other:
-        arguments += ["--compare-config", other[0], "--compare-weights", other[1]]
-    return main.analyze(main.parser().parse_args([*arguments, *more]))
+        arguments += ["--compare", other[0], "--compare-weights", other[1]]
+    return run_analysis(command.parser().parse_args([*arguments, *more]))
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +99,13 @@ def test_page_names_both_detectors_and_shows_every_section(page_file):
 def test_names_of_detectors():
     both = "--config-file a/x.yaml --weights w --compare-config b/x.py --compare-weights v".split()
     both += ["--output", "page.html"]
-    names = main._names(main.parser().parse_args(both))
-    assert names == ("x (1)", "x (2)")
-    given = ["--name", "ScopeNet", "--compare-name", "FCOS"]
-    assert main._names(main.parser().parse_args([*both, *given])) == ("ScopeNet", "FCOS")
+    args = command.parser().parse_args(both)
+    assert (args.model, args.compare) == ("a/x.yaml", "b/x.py")
+    assert legend_names(args, "x", "x") == ["x (1)", "x (2)"]
+    args = command.parser().parse_args([*both, "--name", "ScopeNet", "--compare-name", "FCOS"])
+    assert legend_names(args, "x", "x") == ["ScopeNet", "FCOS"]
+    args = command.parser().parse_args([*both, "--compare-name", "x"])
+    assert legend_names(args, "x", "y") == ["x (1)", "x (2)"]
 
 
 def missing_sections(page: Page) -> dict[str, str]:
@@ -131,33 +143,107 @@ def test_nothing_detected(scopenet, tmp_path):
     assert page.headlines[0].value == "0.0"
 
 
-def ends_with(monkeypatch, *arguments: str) -> str:
-    """What the program says when it refuses ``arguments``."""
-    monkeypatch.setattr("sys.argv", ["analyze.py", *arguments])
+def run_command(*arguments: str) -> None:
+    cli.run("analyze", arguments)
+
+
+def ends_with(*arguments: str) -> str:
+    """What the command says when it refuses ``arguments``."""
     with pytest.raises(SystemExit) as ended:
-        main.run()
+        run_command(*arguments)
     return str(ended.value)
 
 
-def test_bad_input_ends_in_a_sentence(scopenet, retinanet, monkeypatch, tmp_path):
+def test_bad_input_ends_in_a_sentence(scopenet, retinanet, tmp_path):
     output = ["--output", str(tmp_path / "page.html")]
     config = ["--config-file", scopenet[0]]
     good = [*config, "--weights", scopenet[1], *output]
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"no weights")
 
-    absent = ends_with(monkeypatch, *config, "--weights", "absent.pth", *output)
-    assert absent == "error: The weights absent.pth do not exist."
-    damaged = ends_with(monkeypatch, *config, "--weights", str(bad), *output)
+    absent = ends_with(*config, "--weights", "absent.pth", *output)
+    where = "MODEL.WEIGHTS (LazyConfig: train.init_checkpoint) or --weights"
+    assert absent == f"error: The weights absent.pth do not exist; correct {where}."
+    damaged = ends_with(*config, "--weights", str(bad), *output)
     assert damaged.startswith(f"error: {bad} is not a file of tensors and plain types")
-    other = ends_with(monkeypatch, *config, "--weights", retinanet[1], *output)
+    other = ends_with(*config, "--weights", retinanet[1], *output)
     assert other.startswith("error: The weights do not fit the config")
-    dataset = ends_with(monkeypatch, *good, "--dataset", "mini_vall")
+    dataset = ends_with(*good, "--dataset", "mini_vall")
     assert "did you mean mini_val?" in dataset
-    alone = ends_with(monkeypatch, *good, "--compare-config", retinanet[0])
-    assert alone.startswith("error: --compare-config and --compare-weights go together")
-    assert "at least 1" in ends_with(monkeypatch, *good, "--max-images", "0")
+    without = ends_with(*good, "--compare-config", retinanet[0])
+    assert without.startswith("error: The config names no weights")
+    alone = ends_with(*good, "--compare-weights", retinanet[1])
+    assert alone == "error: --compare-weights are those of --compare; give both."
+    assert "at least 1" in ends_with(*good, "--max-images", "0")
+    two = ends_with(*good, "DATASETS.TEST", f"('{VAL}', '{TRAIN}')")
+    assert two == "error: scope has 2 test sets; choose one with --dataset."
     assert not (tmp_path / "page.html").exists()
+
+
+def test_exported_models_are_refused(tmp_path, monkeypatch):
+    exported = Detector(lambda image: {}, name="x", class_names=["a"])
+    monkeypatch.setattr(Detector, "load", lambda *args, **kwargs: exported)
+    said = ends_with("--model", "x.onnx", "--output", str(tmp_path / "page.html"))
+    assert said.startswith("error: x.onnx is an exported model, which cannot be looked into")
+
+
+def test_command_on_the_folder_of_a_training(scopenet, capsys, tmp_path):
+    """And on a data set that its config does not name."""
+    folder = tmp_path / "training"
+    folder.mkdir()
+    shutil.copy(scopenet[0], folder / "config.yaml")
+    shutil.copy(scopenet[1], folder / "model_final.pth")
+    output = tmp_path / "page.html"
+    where = ["--model", str(folder), "--dataset", TRAIN, "--output", str(output)]
+    run_command(*where, "--max-images", "2", "--device", "cpu")
+    assert f"Written to {output}." in capsys.readouterr().out
+    html = output.read_text()
+    assert "training (ScopeNet)" in html and f"{TRAIN}: the first 2 of 8 images" in html
+
+
+@pytest.mark.slow
+def test_lazy_config(scopenet, tmp_path):
+    """And a YAML config beside it, on the same data set."""
+    lazy = load_lazy_config(LAZY, lazy_overrides(tmp_path))
+    torch.save({"model": instantiate(lazy.model).state_dict()}, tmp_path / "lazy.pth")
+    overrides = lazy_overrides(tmp_path, "dataloader.test.dataset.names=none")
+    detector, more = [LAZY, str(tmp_path / "lazy.pth")], ["--dataset", VAL, "--max-images", "2"]
+    page = analyze(tmp_path / "page.html", detector, scopenet, *more, *overrides)
+    assert dict(page.facts)["Data set"].startswith(f"{VAL}: the first 2 of 4 images")
+    assert page.subtitle == f"on {VAL}, beside scope" and page.title == "ScopeNet_R_50_FPN_1x"
+    assert dict(page.facts)["Loaded from"] == scopenet[0]  # that of the last one
+
+
+def test_a_single_view_is_looked_at(scopenet):
+    """With test-time augmentation switched on, the figures are those of the network itself."""
+    config, weights = scopenet
+    found = []
+    for switch in ("False", "True"):
+        detector = Detector.load(config, weights=weights, overrides=["TEST.AUG.ENABLED", switch])
+        found.append(run_detector(detector, read_dataset(VAL, 1), "x"))
+    assert isinstance(detector.network.model, ScopeNetWithTTA)
+    pd.testing.assert_frame_equal(found[1].detections, found[0].detections)
+    pd.testing.assert_frame_equal(found[1].borders, found[0].borders)
+
+
+@pytest.mark.parametrize("missing", command.PACKAGES)
+def test_missing_packages_are_named(monkeypatch, tmp_path, missing):
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    said = ends_with("--model", "x.yaml", "--output", str(tmp_path / "page.html"))
+    assert said.startswith(f'error: {missing} is missing here: pip install "scopenet[analysis]"')
+
+
+def test_help_needs_no_extra():
+    """In a process of its own, as here everything has been imported already."""
+    code = f"""
+import sys
+sys.argv[0] = "scopenet"  # which imports no torch before it is needed
+sys.modules.update(dict.fromkeys({command.PACKAGES}))
+from scopenet.analysis import command
+command.parser().parse_args(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "--compare SOURCE" in done.stdout, done.stderr
 
 
 def empty_page(**content) -> Page:

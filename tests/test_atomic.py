@@ -1,10 +1,11 @@
 """Writing aside and moving into place."""
 
+import json
 import os
 
 import pytest
 
-from scopenet.atomic import write_file
+from scopenet.atomic import write_file, write_json, write_text
 
 
 def half_written(f):
@@ -38,3 +39,19 @@ def test_all_is_synced_before_it_is_moved(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *a: calls.append("replace") or replace(*a))
     write_file(tmp_path / "a", lambda f: f.write(b"new"))
     assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_text_and_json(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "größer\nkleiner\n")
+    assert path.read_bytes() == "größer\nkleiner\n".encode()
+    write_json(path, {"AP": [1.5, None]})
+    assert json.loads(path.read_text()) == {"AP": [1.5, None]}
+
+
+def test_what_json_cannot_say_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        write_json(path, {"path": path})
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a"]

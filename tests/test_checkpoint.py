@@ -20,13 +20,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scopenet import ConfigError, load_config
-from scopenet.engine.checkpoint import (
-    SafeCheckpointer,
-    StrictCheckpointer,
-    load_pickled_arrays,
-    restore_rng_states,
-    rng_states,
-)
+from scopenet.engine.checkpoint import SafeCheckpointer, StrictCheckpointer
+from scopenet.engine.reliability.random_states import restore_rng_states, rng_states
+from scopenet.engine.reliability.safe_files import load_pickled_arrays
 from scopenet.engine.trainer import Trainer
 
 CONFIG = "ScopeNet_R_50_FPN_1x.yaml"

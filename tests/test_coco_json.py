@@ -137,6 +137,12 @@ def test_ids_that_are_no_numbers_for_cocoeval(number):
     assert [x["id"] for x in clean(content)[0]["annotations"]] == [4, 3]
 
 
+def test_negative_ids_are_no_reason_to_give_away_0():
+    content = changed(id=-1)
+    content["annotations"] *= 3
+    assert [x["id"] for x in clean(content)[0]["annotations"]] == [-1, 1, 2]
+
+
 @pytest.mark.parametrize(
     "segmentation, box",
     [

@@ -15,11 +15,18 @@ from omegaconf import ListConfig
 
 import scopenet.config_file
 from scopenet import ConfigError, add_scopenet_config, load_config
-from scopenet.config_file import all_keys, config_dir, find_config
+from scopenet.config_file import (
+    all_keys,
+    config_dir,
+    find_config,
+    load_lazy_config,
+    settings_of,
+)
 from scopenet.engine.checks import check_config, check_datasets, check_num_classes, check_weights
-from scopenet.engine.lazy import lazy_trainer, load_lazy_config, run_settings
-from scopenet.engine.command import read_job
-from scopenet.engine.trainer import Trainer, build_step_trainer
+from scopenet.engine.command import prepare
+from scopenet.engine.lazy import trainer_for
+from scopenet.engine.precision import build_step_trainer
+from scopenet.engine.trainer import Trainer
 
 # Presets are parts of configs; tests/test_experiments.py builds models with them.
 YAML_FILES = [f for f in sorted(config_dir().rglob("*.yaml")) if f.parent.name != "presets"]
@@ -99,13 +106,13 @@ def test_class_count_of_yaml_file(path):
 def test_lazy_file_builds_its_model(path):
     lazy = load_lazy_config(str(path), ["train.device=cpu"])
     model = instantiate(lazy.model)
-    cfg = run_settings(lazy)
+    cfg = settings_of(lazy)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
     assert cfg.DATASETS.TRAIN and set(cfg.DATASETS.TRAIN) <= set(DatasetCatalog.list())
     assert cfg.DATASETS.TEST and set(cfg.DATASETS.TEST) <= set(DatasetCatalog.list())
     classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
     assert len(classes) == lazy.model.num_classes
-    trainer = lazy_trainer(lazy)
+    trainer = trainer_for(lazy)
     optimizer = trainer.build_optimizer(cfg, model)
     scheduler = trainer.build_lr_scheduler(cfg, optimizer)
     assert 0 < scheduler.get_last_lr()[0] < lazy.optimizer.lr  # warms up
@@ -136,7 +143,7 @@ def twins():
     lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["train.device=cpu"])
     return [
         (trainer, settings, trainer.build_model(settings))
-        for trainer, settings in ((Trainer, cfg), (lazy_trainer(lazy), run_settings(lazy)))
+        for trainer, settings in ((trainer_for(x), settings_of(x)) for x in (cfg, lazy))
     ]
 
 
@@ -383,12 +390,12 @@ def test_misspelled_lazy_override_gets_a_suggestion():
 def test_missing_config_file():
     args = job(ONE_X)
     args.config_file = ""
-    assert "No config is given" in message(read_job, args)
+    assert "No config is given" in message(prepare, args)
 
 
 def test_lazy_overrides():
     lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["train.max_iter=5", "model.num_bins=3"])
-    assert run_settings(lazy).SOLVER.MAX_ITER == 5
+    assert settings_of(lazy).SOLVER.MAX_ITER == 5
     assert lazy.model.head.num_bins == 3
 
 
@@ -397,7 +404,7 @@ def test_device(monkeypatch, tmp_path, has_cuda):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     expected = "cuda" if has_cuda else "cpu"
     assert load_config(ONE_X).MODEL.DEVICE == expected
-    assert run_settings(load_lazy_config("ScopeNet_R_50_FPN_1x.py", [])).MODEL.DEVICE == expected
+    assert settings_of(load_lazy_config("ScopeNet_R_50_FPN_1x.py", [])).MODEL.DEVICE == expected
     # A device that is named is taken.
     assert load_config(ONE_X, ["MODEL.DEVICE", "cpu"]).MODEL.DEVICE == "cpu"
     path = write_yaml(tmp_path / "x.yaml", "MODEL: {DEVICE: 'cuda:1'}\n")
@@ -470,7 +477,7 @@ def test_class_count_of_the_other_data_set(data, tmp_path):
     with registered({"other": files}):
         cfg = mini_config("DATASETS.TEST", "('other',)")
         assert "other has 80 classes" in message(check_config, cfg, training=True)
-        check_num_classes(80, "key", ("other",))
+        check_num_classes("key", 80, ("other",))
 
 
 def test_class_count_of_a_retinanet(data):
@@ -482,8 +489,8 @@ def test_class_count_of_a_lazy_config(data):
     overrides = [f"dataloader.train.dataset.names={TRAIN}", f"dataloader.test.dataset.names={VAL}"]
     weights = "train.init_checkpoint=''"
     args = job("ScopeNet_R_50_FPN_1x.py", *overrides, weights)
-    assert "set model.num_classes to 3" in message(read_job, args)
-    read_job(job("ScopeNet_R_50_FPN_1x.py", *overrides, weights, "model.num_classes=3"))
+    assert "set model.num_classes to 3" in message(prepare, args)
+    prepare(job("ScopeNet_R_50_FPN_1x.py", *overrides, weights, "model.num_classes=3"))
 
 
 @pytest.mark.parametrize(
@@ -532,19 +539,19 @@ def test_image_folder_that_is_missing(data):
 
 def test_weights(tmp_path):
     path = tmp_path / "x.pth"
-    assert str(path) in message(check_weights, str(path), needed=False)
+    assert str(path) in message(check_weights, str(path))
     path.touch()
-    check_weights(str(path), needed=True)
-    check_weights("detectron2://ImageNetPretrained/MSRA/R-50.pkl", needed=True)
-    check_weights("", needed=False)
-    assert "--eval-only needs weights" in message(check_weights, "", needed=True)
+    check_weights(str(path))
+    check_weights(f"{path}?matching_heuristics=True")
+    check_weights("detectron2://ImageNetPretrained/MSRA/R-50.pkl")
+    check_weights("")
 
 
 def test_eval_only_needs_weights_and_no_training_set(data):
     overrides = ["DATASETS.TRAIN", "()", "DATASETS.TEST", f"('{VAL}',)", "MODEL.WEIGHTS", ""]
     overrides += ["MODEL.SCOPENET.NUM_CLASSES", "3"]
-    assert "needs weights" in message(read_job, job(ONE_X, "--eval-only", *overrides))
-    read_job(job(ONE_X, "--eval-only", "--resume", *overrides))
+    assert "--eval-only needs weights" in message(prepare, job(ONE_X, "--eval-only", *overrides))
+    prepare(job(ONE_X, "--eval-only", "--resume", *overrides))
 
 
 def test_precision():

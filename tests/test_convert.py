@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scopenet import ConfigError
+from scopenet import ConfigError, cli
 from scopenet.data.coco_json import clean, read_coco_json
 from scopenet.data.convert import convert, read_names
 
@@ -52,6 +52,19 @@ def test_yolo(folder):
         (3, 2, 2, pytest.approx([0, 0, 50, 50])),
     ]
     assert not clean(read_coco_json(folder / "out" / "x.json"))[1]
+
+
+def test_the_command_says_what_it_has_written(folder, capsys):
+    flags = {x: str(folder / x) for x in ("labels", "images", "names.txt", "out.json")}
+    argv = ["yolo", "--labels", flags["labels"], "--images", flags["images"]]
+    argv += ["--names", flags["names.txt"], "--output", flags["out.json"]]
+    assert cli.run("convert", argv) == 0
+    written = f"Written to {folder}/out.json: 3 images, 3 annotations, 2 categories.\n"
+    assert capsys.readouterr().out == written
+    assert len(read_coco_json(folder / "out.json")["images"]) == 3
+    with pytest.raises(SystemExit) as end:
+        cli.run("convert", [*argv[:3], "--images", str(folder / "nowhere"), *argv[5:]])
+    assert end.value.code == f"error: The folder {folder}/nowhere does not exist."
 
 
 def test_voc_is_sized_and_named_by_the_image_itself(folder):

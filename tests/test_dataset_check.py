@@ -1,4 +1,4 @@
-"""check_dataset.py: each thing that can be wrong is found, and a cleaned copy has none of it."""
+"""scopenet check: each thing that can be wrong is found, and a cleaned copy has none of it."""
 
 import csv
 import io
@@ -18,18 +18,18 @@ from miniature import LONG, SHORT, TINY, write_split
 from PIL import Image
 
 import scopenet
-from scopenet import ConfigError, load_config
-from scopenet.data.coco_json import clean, parse_json
-from scopenet.data.check import main as program
+from scopenet import ConfigError, cli, load_config
+from scopenet.data.check import command as program
 from scopenet.data.check.annotations import check_annotations
 from scopenet.data.check.borders import build_scopenet as build
 from scopenet.data.check.borders import count_borders, find_narrow
-from scopenet.data.check.findings import NOTES, Finding, is_error, summary
+from scopenet.data.check.findings import NOTES, Finding, summary
 from scopenet.data.check.images import check_image
+from scopenet.data.coco_json import clean, parse_json
 from scopenet.modeling.bins import target_bins
 
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
-SCRIPT = Path(scopenet.__file__).parents[1] / "projects" / "ScopeNet" / "check_dataset.py"
+ROOT = Path(scopenet.__file__).parents[1]
 
 
 # Images
@@ -109,6 +109,10 @@ def folder(tmp_path_factory) -> Path:
 
 def check(content: dict) -> list[Finding]:
     return list(check_annotations(content, "labels.json"))
+
+
+def is_error(finding: Finding) -> bool:
+    return finding.severity == "error"
 
 
 def test_a_good_json_has_notes_only(folder):
@@ -382,20 +386,17 @@ def test_texts_of_any_kind_are_printed_and_drawn(folder, tmp_path, name, monkeyp
     content["images"][5]["id"] = "\ud800"
     (root / "labels.json").write_text(json.dumps(content))
     paths = ["--json", root / "labels.json", "--images", root / "images", "--output", root / "out"]
-    argv = ["check_dataset.py", *map(str, paths), "--num-samples", "1", *TINY]
-    monkeypatch.setattr(sys, "argv", argv)
     printed = io.TextIOWrapper(io.BytesIO(), "utf-8")  # strict, as it is outside of tests
     monkeypatch.setattr(sys, "stdout", printed)
-    with pytest.raises(SystemExit) as end:
-        program.run()
+    code = cli.run("check", [*map(str, paths), "--num-samples", "1", *TINY])
     printed.flush()
-    assert end.value.code == 1 and b"(images \\ud800)" in printed.buffer.getvalue()
+    assert code == 1 and b"(images \\ud800)" in printed.buffer.getvalue()
     assert len(list((root / "out" / "samples").iterdir())) == 1
 
 
-def run_script(*argv) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", SCRIPT, *argv]
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
+def run_command(*argv) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-m", "scopenet", "check", *argv]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
 
 
@@ -403,9 +404,9 @@ def run_script(*argv) -> subprocess.CompletedProcess:
 def test_exit_codes(folder, spoilt):
     def code(root: Path, *more) -> int:
         paths = ["--json", root / "labels.json", "--images", root / "images"]
-        return run_script(*paths, "--output", root / "out", *more, *TINY).returncode
+        return run_command(*paths, "--output", root / "out", *more, *TINY).returncode
 
     assert code(folder) == 0
     assert code(spoilt) == 1
-    done = run_script("--json", folder / "nothing.json", "--images", folder)
+    done = run_command("--json", folder / "nothing.json", "--images", folder)
     assert done.returncode == 2 and done.stderr.strip().startswith("error: ")

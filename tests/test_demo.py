@@ -1,439 +1,65 @@
-"""The demo on files: what it reads, finds, writes and refuses."""
+"""The whole way of ``scopenet demo`` on a miniature."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import torch
-from builders import spread_out_head, write_checkpoint
-from detectron2.config import instantiate
-from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
-from miniature import VAL, lazy_overrides, mini_datasets, mini_overrides, one_thread
 from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from scopenet import ConfigError, load_config
-from scopenet.border_colors import CONFIDENCE_COLORS, CONFIDENCES
-from scopenet.predict import main
-from scopenet.predict.detector import Detector, load_checkpoint
-from scopenet.predict.images import ImageError, read_photo
-from scopenet.predict.pictures import draw
-from scopenet.predict.results import coco_results, image_ids, replacing
-from scopenet.predict.video import run_video
-from scopenet.engine.lazy import load_lazy_config
-from scopenet.engine.trained import _classes as detector_classes
-from scopenet.export.images import read_bgr
+from scopenet import cli
 
-CONFIG = "configs/ScopeNet_R_50_FPN_1x.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "SOLVER.MAX_ITER 3 SOLVER.IMS_PER_BATCH 2 MODEL.SCOPENET.SCORE_THRESH_TEST 0.0".split()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    with mini_datasets(folder), one_thread():
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def detector_files(tmp_path_factory) -> list[str]:
-    """The flags of a detector that finds something, of a data set that is not registered."""
-    folder = tmp_path_factory.mktemp("detector")
-    overrides = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
-    cfg = load_config(CONFIG, mini_overrides(folder, *overrides, "INPUT.FORMAT", "RGB"))
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
-    config, weights = folder / "config.yaml", folder / "model.pth"
-    config.write_text(cfg.dump())
-    write_checkpoint(weights, model, cfg.dump())
-    return ["--config-file", str(config), "--weights", str(weights)]
-
-
-@pytest.fixture
-def photos(data, tmp_path) -> Path:
-    """A folder of four images."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for path in sorted((data / VAL).iterdir()):
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-def demo(*arguments: object) -> tuple[int, int]:
-    return main.demo(main.parser().parse_args([str(x) for x in arguments]))
-
-
-def ends_with(monkeypatch, *arguments: object) -> str:
-    monkeypatch.setattr("sys.argv", ["demo.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main.run()
-    return str(ended.value)
-
-
-def test_checkpoint_gives_what_detectron2s_predictor_gives(detector_files, data):
-    _, config, _, weights = detector_files
-    detector = load_checkpoint(config, weights, ["INPUT.MIN_SIZE_TEST", "50"])
-    overrides = ["MODEL.WEIGHTS", weights, "INPUT.MIN_SIZE_TEST", "50"]
-    reference = DefaultPredictor(load_config(config, overrides))
-    image = cv2.imread(str(data / VAL / "000000000001.png"))
-    found, expected = detector(image), reference(image.copy())["instances"]
-    assert len(found) > 10 and found.image_size == image.shape[:2]
-    for field in ("scores", "pred_classes", "border_scores"):
-        assert found.get(field).equal(expected.get(field))
-    assert found.pred_boxes.tensor.equal(expected.pred_boxes.tensor)
-    # The names of the checkpoint, as the data set is not there.
-    assert (detector.class_names, detector.category_ids) == (["red", "green", "blue"], [1, 2, 3])
-
-
-def test_lazy_config(tmp_path):
-    overrides = lazy_overrides(tmp_path)
-    config = load_lazy_config("configs/ScopeNet_R_50_FPN_1x.py", overrides)
-    torch.save({"model": instantiate(config.model).state_dict()}, tmp_path / "model.pth")
-    weights = str(tmp_path / "model.pth")
-    detector = load_checkpoint("configs/ScopeNet_R_50_FPN_1x.py", weights, overrides)
-    assert detector.class_names == ["red", "green", "blue"]  # of the data set
-    assert detector(np.zeros((64, 96, 3), np.uint8)).image_size == (64, 96)
-
-
-def test_names_and_ids_of_classes():
-    names, ids = detector_classes(None, ("absent", "coco_2017_val"), 80)
-    assert (names[0], ids[0], names[79], ids[79]) == ("person", 1, "toothbrush", 90)
-    assert detector_classes(names, ("coco_2017_val",), 80) == (names, ids)
-    # Another model than of this data set: its own names, and then none of them.
-    other = [f"kind {i}" for i in range(80)]
-    assert detector_classes(other, ("coco_2017_val",), 80) == (other, list(range(1, 81)))
-    assert detector_classes(["x"], ("coco_2017_val",), 2) == (["0", "1"], [1, 2])
-    assert detector_classes("ab", (), 2)[0] == ["0", "1"]
-
-
-def test_images_of_a_folder(detector_files, photos, tmp_path):
-    output, results = tmp_path / "new" / "pictures", tmp_path / "out" / "found.json"
-    arguments = ["--input", photos, "--output", output, "--json", results, "--borders"]
-    more = ["--confidence-threshold", 0.2]
-    assert demo(*detector_files, *arguments, *more) == (4, 0)
-    names = sorted(x.name for x in photos.iterdir())
-    assert sorted(x.name for x in output.iterdir()) == names
-    assert [x.name for x in results.parent.iterdir()] == ["found.json"]
-    records = json.loads(results.read_text())
-    assert {x["image_id"] for x in records} == {1, 2, 3, 4}
-    assert min(x["score"] for x in records) >= 0.2
-    image = cv2.imread(str(output / names[0]))
-    assert image.shape[1] == 640 and image.shape[0] > 640 * 64 // 96  # a legend is below
-
-
-def test_results_are_what_coco_evaluates(data, tmp_path):
-    truth = COCO(str(data / f"{VAL}.json"))
-    records, scores = [], torch.linspace(0.9, 0.8, 9)
-    detector = Detector(None, ["red", "green", "blue"], [1, 2, 3])
-    for image in truth.loadImgs(truth.getImgIds()):
-        found = truth.imgToAnns[image["id"]]
-        boxes = torch.tensor([x["bbox"] for x in found], dtype=torch.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        instances = Instances(
-            (image["height"], image["width"]),
-            pred_boxes=Boxes(boxes),
-            scores=scores[: len(boxes)],
-            pred_classes=torch.tensor([x["category_id"] - 1 for x in found]),
-            loc_scores=scores[: len(boxes)],
-            border_scores=torch.tensor([[0.5, 0.6, 0.7, 0.8]] * len(boxes)),
-        )
-        records += coco_results(instances, detector, image["id"], image["file_name"])
-    path = tmp_path / "found.json"
-    path.write_text(json.dumps(records))
-    evaluation = COCOeval(truth, truth.loadRes(str(path)), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    assert evaluation.stats[0] == pytest.approx(1)
-    first = records[0]
-    assert first["border_scores"] == pytest.approx([0.5, 0.6, 0.7, 0.8])
-    assert first["category_name"] == detector.class_names[first["category_id"] - 1]
-    assert first["file_name"] == "000000000001.png" and first["loc_score"] == pytest.approx(0.9)
-
-
-def test_image_ids():
-    assert image_ids(["a/000000000139.jpg", "b/7.png"]) == [139, 7]
-    assert image_ids(["a/7.jpg", "b/7.png"]) == [1, 2]
-    assert image_ids(["a/7.jpg", "b/x.png"]) == [1, 2]
-
-
-def test_broken_images_are_left_out_and_the_rest_goes_on(
-    detector_files, photos, tmp_path, monkeypatch, capsys
-):
-    (photos / "000000000002.png").write_bytes(b"no image")
-    whole = (photos / "000000000003.png").read_bytes()
-    (photos / "000000000003.png").write_bytes(whole[: len(whole) // 2])
-    results = tmp_path / "found.json"
-    more = ["--confidence-threshold", 0.2]
-    message = ends_with(monkeypatch, *detector_files, "--input", photos, "--json", results, *more)
-    assert message == "error: 2 of 4 images could not be read."
-    captured = capsys.readouterr()
-    assert f"{photos / '000000000002.png'} is left out: it cannot be read" in captured.err
-    assert "Traceback" not in captured.err and "2 images looked at" in captured.out
-    assert {x["image_id"] for x in json.loads(results.read_text())} == {1, 4}
-
-
-def test_how_images_are_read(tmp_path):
-    pixels = np.zeros((20, 30, 3), np.uint8)
-    pixels[:5, :, 0] = 255  # a red stripe on top
-    picture = Image.fromarray(pixels)
-    for mode, suffix in (("RGB", "png"), ("RGBA", "png"), ("CMYK", "tif"), ("P", "png")):
-        picture.convert(mode).save(tmp_path / f"{mode}.{suffix}")
-        image = read_photo(str(tmp_path / f"{mode}.{suffix}"))
-        assert image.shape == (20, 30, 3) and image[0, 0].tolist() == [0, 0, 255]
-    picture.convert("L").save(tmp_path / "L.png")
-    assert read_photo(str(tmp_path / "L.png"))[0, 0].tolist() == [76] * 3
-    exif = picture.getexif()
-    exif[274] = 6  # to be turned by 90 degrees clockwise: the stripe is on the right
-    picture.save(tmp_path / "turned.png", exif=exif)
-    turned = read_photo(str(tmp_path / "turned.png"))
-    assert turned.shape == (30, 20, 3) and turned[15, 19].tolist() == [0, 0, 255]
-    Image.fromarray(np.full((4, 4), 300, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ImageError, match="more than 8 bits"):
-        read_photo(str(tmp_path / "deep.png"))
-
-
-def test_a_png_of_which_only_the_beginning_can_be_decoded(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8) // 64
-    Image.fromarray(pixels).save(tmp_path / "x.png")
-    content = bytearray((tmp_path / "x.png").read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(ImageError, match="cannot be read"):
-        read_photo(str(tmp_path / "x.png"))
-    with pytest.raises(ConfigError, match=r"x\.png cannot be read"):
-        read_bgr({"file_name": str(tmp_path / "x.png")})
-
-
-def test_images_too_thin_are_left_out(detector_files, photos, tmp_path):
-    Image.new("RGB", (9000, 1)).save(photos / "thin.png")
-    assert demo(*detector_files, "--input", photos, "--json", tmp_path / "x.json") == (4, 1)
-
-
-def one_box(border_scores: list[float]) -> Instances:
-    return Instances(
-        (640, 640),
-        pred_boxes=Boxes(torch.tensor([[100.0, 200, 300, 500]])),
-        scores=torch.tensor([0.9]),
-        pred_classes=torch.tensor([0]),
-        border_scores=torch.tensor([border_scores]),
+def run_demo(tmp_path: Path) -> subprocess.CompletedProcess:
+    arguments = ["--output", "out", "--train", "6", "--val", "3", *TINY]
+    environment = os.environ | {"DETECTRON2_DATASETS": "data", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "scopenet", "demo", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
 
-def test_every_border_has_the_colour_of_its_own_confidence():
-    confidences = [0.5, 0.7, 0.85, 1.0]  # l, t, r, b
-    picture = draw(np.full((640, 640, 3), 128, np.uint8), one_box(confidences), ["x"], borders=True)
-    # Two px within the box, far from its corners: the borders are 640 / 110 px wide.
-    places = ((350, 102), (202, 250), (350, 297), (497, 200))  # y, x
-    for (y, x), confidence in zip(places, confidences, strict=True):
-        expected = 255 * np.array(CONFIDENCE_COLORS(CONFIDENCES(confidence))[2::-1])
-        assert np.abs(picture[y, x] - expected).max() < 12
-    assert picture[350, 200].tolist() == [128] * 3
+def test_demo_trains_evaluates_and_draws_and_does_nothing_twice(tmp_path):
+    first = run_demo(tmp_path)
+    out = tmp_path / "out"
+    checkpoint = out / "training" / "model_final.pth"
+    written = checkpoint.stat().st_mtime_ns
 
-
-@pytest.mark.parametrize("shape", [(64, 40), (641, 333), (1000, 1501)])
-def test_size_of_pictures_and_names_that_are_no_formulas(shape):
-    image, found = np.zeros((*shape, 3), np.uint8), one_box([1.0] * 4)
-    plain = draw(image, found, [r"$\frac$"], borders=False)
-    scale = max(1, 640 / max(shape))
-    assert plain.shape == (round(shape[0] * scale), round(shape[1] * scale), 3)
-    with_legend = draw(image, found, [r"$\frac$"], borders=True)
-    assert with_legend.shape[1] == plain.shape[1] and with_legend.shape[0] > plain.shape[0]
-
-
-def test_detector_without_confidences_has_no_borders_to_draw():
-    found = one_box([1.0] * 4)
-    found.remove("border_scores")
-    with pytest.raises(ConfigError, match="leave --borders out"):
-        draw(np.zeros((640, 640, 3), np.uint8), found, ["x"], borders=True)
-    detector = Detector(None, ["x"], [1])
-    assert "border_scores" not in coco_results(found, detector, 1, "x.png")[0]
-
-
-def test_tiles_by_flags(detector_files, photos, tmp_path):
-    big = np.concatenate([cv2.imread(str(photos / "000000000001.png"))] * 3, axis=1)
-    cv2.imwrite(str(tmp_path / "big.png"), big)
-    arguments = ["--input", tmp_path / "big.png", "--json", tmp_path / "x.json"]
-    assert demo(*detector_files, *arguments, "--tile", 96, "--overlap", 0) == (1, 0)
-    boxes = [x["bbox"] for x in json.loads((tmp_path / "x.json").read_text())]
-    assert max(x + w for x, _, w, _ in boxes) > 200
-
-
-def test_what_is_refused(detector_files, photos, tmp_path, monkeypatch):
-    files = sorted(photos.iterdir())
-    text, video = tmp_path / "notes.txt", tmp_path / "film.mp4"
-    text.write_text("text")
-    video.write_text("no film")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    clash = tmp_path / "clash"
-    clash.mkdir()
-    (clash / files[0].name).write_bytes(files[0].read_bytes())
-    output = ["--output", tmp_path / "out"]
-    weights = detector_files[3]
-    for arguments, expected in (
-        (["--input", "absent.png", *output], "absent.png does not exist"),
-        (["--input", "absent*.png", *output], "matches nothing as a pattern"),
-        (["--input", empty, *output], "holds no .png"),
-        (["--input", text, *output], "is no image by its suffix"),
-        (["--input", video, *output], "--video-input"),
-        (["--input", photos], "Nothing would be kept"),
-        (["--input", photos, "--output", text], "neither a folder nor a file"),
-        (["--input", photos, "--output", tmp_path / "x.png"], "is one file, but there are 4"),
-        (["--input", photos, "--output", photos], "is an input and would be overwritten"),
-        (["--input", photos, clash, *output], "Two inputs are called"),
-        (["--input", files[0], "--output", text / "sub"], "is a file; name a folder|cannot be"),
-        (["--input", photos, "--json", tmp_path / "x.txt"], "not the name of a .json file"),
-        (["--input", photos, *output, "--confidence-threshold", 1.1], "must be in [0, 1]"),
-        (["--input", photos, *output, "--confidence-threshold", "nan"], "must be in [0, 1]"),
-        (["--input", photos, *output, "--tile", 100, "--overlap", 100], "less than the tile"),
-        (["--input", photos, *output, "--model", "x.onnx"], "Give either"),
-        (["--video-input", video, "--output", tmp_path / "x.gif"], "not the name of an .mp4"),
-        (["--video-input", video, "--output", tmp_path / "x.mp4"], "cannot be opened"),
-        (["--video-input", "absent.mp4", "--output", tmp_path / "x.mp4"], "does not exist"),
-    ):
-        message = ends_with(monkeypatch, *detector_files, *arguments)
-        assert message.startswith("error: ")
-        assert any(x in message for x in expected.split("|")), message
-    good = ["--input", photos, *output]
-    config = detector_files[:2]
-    absent = ends_with(monkeypatch, *config, "--weights", "absent.pth", *good)
-    assert absent == "error: The weights absent.pth do not exist."
-    assert "names no weights" in ends_with(monkeypatch, *config, *good)
-    other = ["--opts", "MODEL.SCOPENET.NUM_CLASSES", "4"]
-    assert "do not fit" in ends_with(monkeypatch, *config, "--weights", weights, *good, *other)
-    assert not list(tmp_path.glob("*.mp4.*")) and {x.name for x in photos.iterdir()} == {
-        x.name for x in files
+    annotations = json.loads((tmp_path / "data/digits/annotations/instances_val.json").read_text())
+    assert len(annotations["images"]) == 3
+    pictures = np.asarray(Image.open(out / "detections.png"))
+    # Two pairs side by side, two rows, every image of 160 px enlarged twice.
+    assert pictures.shape == (2 * 320 + 8, 2 * (2 * 320 + 4) + 24, 3)
+    lines = (out / "training" / "metrics.json").read_text().splitlines()
+    losses = [json.loads(line).get("total_loss") for line in lines]
+    assert np.isfinite([loss for loss in losses if loss is not None]).all() and any(losses)
+    table = (out / "ap.md").read_text()
+    assert "3 iterations, seed 0" in table and "AP75" in table
+    assert table.splitlines()[2] in first.stdout
+    assert "another seed:\n  scopenet demo --output" in first.stdout
+    assert {path.name for path in out.glob("*.png")} == {
+        "anchors.png",
+        "detections.png",
+        "losses.png",
     }
 
-
-def test_files_are_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_text("before")
-    with pytest.raises(KeyError), replacing(path) as unfinished:
-        unfinished.write_text("half")
-        raise KeyError
-    assert path.read_text() == "before" and [x.name for x in tmp_path.iterdir()] == ["x.json"]
+    second = run_demo(tmp_path)
+    assert checkpoint.stat().st_mtime_ns == written
+    assert table.splitlines()[2] in second.stdout
 
 
-@pytest.fixture
-def fake_runtime(monkeypatch):
-    """In place of ``scopenet.runtime``: a predictor that finds the whole image."""
-
-    class Predictor:
-        def __init__(self, path, device="cpu", precision=None, num_threads=None):
-            self.class_names = ["thing"]
-
-        def __call__(self, image):
-            height, width = image.shape[:2]
-            found = Instances((height, width))
-            found.pred_boxes = Boxes(torch.tensor([[0.0, 0, width, height]]))
-            found.pred_classes = torch.tensor([0])
-            found.scores = found.cls_scores = found.loc_scores = torch.tensor([0.75])
-            found.border_scores = torch.full((1, 4), 0.75)
-            return {"instances": found}
-
-    monkeypatch.setattr("scopenet.predict.detector.Predictor", Predictor)
-
-
-def test_exported_models(fake_runtime, photos, tmp_path, monkeypatch):
-    folder = tmp_path / "exported"
-    folder.mkdir()
-    good = ["--input", photos, "--json", tmp_path / "x.json"]
-    assert "has none" in ends_with(monkeypatch, "--model", folder, *good)
-    (folder / "model.onnx").touch()
-    for model in (folder, folder / "model.onnx"):
-        assert demo("--model", model, *good) == (4, 0)
-        first = json.loads((tmp_path / "x.json").read_text())[0]
-        assert first["category_name"] == "thing" and first["bbox"] == [0, 0, 96, 64]
-    (folder / "other.xml").touch()
-    assert "has model.onnx, other.xml" in ends_with(monkeypatch, "--model", folder, *good)
-    assert "does not exist" in ends_with(monkeypatch, "--model", "absent.onnx", *good)
-    assert "neither an .onnx" in ends_with(monkeypatch, "--model", "x.pth", *good)
-    one = ["--model", folder / "model.onnx", "--weights", "x.pth"]
-    assert "of a config" in ends_with(monkeypatch, *one, *good)
-
-
-def write_video(path: Path, frames: int) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
-    assert writer.isOpened()
-    for i in range(frames):
-        writer.write(np.full((64, 96, 3), 20 * i, np.uint8))
-    writer.release()
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
-def test_video(fake_runtime, tmp_path, suffix):
-    model, source = tmp_path / "model.onnx", tmp_path / "film.avi"
-    model.touch()
-    write_video(source, frames=5)
-    output, results = tmp_path / "out" / f"seen.{suffix}", tmp_path / "x.json"
-    arguments = ["--video-input", source, "--output", output, "--json", results, "--borders"]
-    assert demo("--model", model, *arguments) == (5, 0)
-    seen = cv2.VideoCapture(str(output))
-    frames = [seen.read() for _ in range(6)]
-    assert [x for x, _ in frames] == [True] * 5 + [False]
-    assert seen.get(cv2.CAP_PROP_FPS) == pytest.approx(10) and frames[0][1].shape[1] == 640
-    assert [x["image_id"] for x in json.loads(results.read_text())] == [1, 2, 3, 4, 5]
-    assert [x.name for x in output.parent.iterdir()] == [output.name]
-
-
-def test_webcam_needs_a_display_or_a_file(fake_runtime, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    model = tmp_path / "model.onnx"
-    model.touch()
-    message = ends_with(monkeypatch, "--model", model, "--webcam")
-    assert message.startswith("error: There is no display")
-    absent = ends_with(
-        monkeypatch, "--model", model, "--webcam", 99, "--output", model.parent / "x.mp4"
-    )
-    assert absent == "error: Webcam 99 cannot be opened by OpenCV."
-
-
-class FakeWebcam:
-    """Gives black frames; somebody presses Ctrl-C during the fourth."""
-
-    def __init__(self, number):
-        self.frames = 0
-
-    def isOpened(self):
-        return True
-
-    def get(self, what):
-        return 0.0
-
-    def read(self):
-        self.frames += 1
-        if self.frames == 4:
-            raise KeyboardInterrupt
-        return True, np.zeros((64, 96, 3), np.uint8)
-
-    def release(self):
-        pass
-
-
-def test_interrupted_webcam_leaves_a_whole_video(tmp_path, monkeypatch):
-    capture, output = cv2.VideoCapture, tmp_path / "seen.mp4"
-    monkeypatch.setattr(cv2, "VideoCapture", FakeWebcam)
-    assert run_video(0, output, lambda frame, _: frame) == (3, 0)
-    assert int(capture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT)) == 3
-    (tmp_path / "film.avi").touch()
-    monkeypatch.setattr(FakeWebcam, "read", lambda _: (False, None))
-    with pytest.raises(ConfigError, match="No frame of"):
-        run_video(str(tmp_path / "film.avi"), tmp_path / "x.mp4", lambda frame, _: frame)
-    assert {x.name for x in tmp_path.iterdir()} == {"film.avi", "seen.mp4"}
-
-
-def test_interrupted_file_leaves_no_video(tmp_path, monkeypatch):
-    monkeypatch.setattr(cv2, "VideoCapture", FakeWebcam)
-    (tmp_path / "film.avi").touch()
-    with pytest.raises(KeyboardInterrupt):
-        run_video(str(tmp_path / "film.avi"), tmp_path / "x.mp4", lambda frame, _: frame)
-    assert {x.name for x in tmp_path.iterdir()} == {"film.avi"}
+def test_impossible_number_of_images_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="error: Digits needs an image in each split"):
+        cli.run("demo", ["--val", "0"])
+    assert list(tmp_path.iterdir()) == []

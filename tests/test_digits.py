@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 import scopenet
 from scopenet.data import digits
 from scopenet.data.builtin import register_builtin_datasets
+from scopenet.errors import ConfigError
 
 SIZE = 160  # px
 SCRIPT = Path(scopenet.__file__).parents[1] / "datasets/prepare_digits.py"
@@ -276,14 +277,14 @@ def test_other_parameters_replace_a_split(prepared):
 
 @pytest.mark.parametrize("size", [19, 215])  # 12 px is more than 0.6 of 19; a third of 640 is 213
 def test_impossible_size(tmp_path, size):
-    with pytest.raises(ValueError, match=f"20 to .* not {size}"):
+    with pytest.raises(ConfigError, match=f"20 to .* not {size}"):
         digits.prepare_digits(tmp_path, train=1, val=1, size=size)
     assert files(tmp_path) == {}
 
 
 def test_without_scikit_learn(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(RuntimeError, match=r"pip install scopenet\[data\]"):
+    with pytest.raises(ConfigError, match=r"pip install scopenet\[data\]"):
         digits.prepare_digits(tmp_path, train=1, val=1)
     assert files(tmp_path) == {}
 

@@ -9,14 +9,13 @@ import pytest
 from detectron2.config import instantiate
 from detectron2.modeling import build_model
 
-from scopenet import ConfigError, load_config
-from scopenet.config_file import config_dir
 from experiments import harness
+from experiments.digest import digest
 from experiments.harness import iterations_done, run_jobs, shared_trainings
-from experiments.jobs import Job, digest, resolve
+from experiments.job import Job, resolve
 from experiments.peers import fit_model
 from experiments.plots import draw_results
-from experiments.presets import apply_preset, preset_names, read_config, read_preset
+from experiments.presets import apply_preset, preset_names, read_any_config, read_preset
 from experiments.report import (
     difference,
     in_paper_order,
@@ -27,6 +26,8 @@ from experiments.report import (
 from experiments.results import COLUMNS, KEY, Results
 from experiments.runs import training_seconds
 from experiments.statistics import estimate, seeds_to_settle
+from scopenet import ConfigError, load_config
+from scopenet.config_file import config_dir
 
 FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
@@ -36,7 +37,7 @@ NUM_CLASSES = {"COCO": 80, "Digits": 10, "Digits_float32": 10, "Trees": 1}
 
 def with_preset(name: str, preset: str):
     """The YAML config of a model under a preset, without weights to load."""
-    cfg = read_config(name)
+    cfg = read_any_config(name)
     apply_preset(cfg, read_preset(preset))
     cfg.MODEL.WEIGHTS = ""
     return cfg
@@ -55,7 +56,7 @@ def test_preset_gives_all_dense_detectors_the_same_network(preset):
     retinanet = build_model(with_preset(RETINANET, preset))
     cfg = load_config("Base-ScopeNet.yaml")
     cfg.merge_from_other_cfg(read_preset(preset))
-    fcos = instantiate(fit_model(read_config(FCOS).model, cfg, read_preset(preset)))
+    fcos = instantiate(fit_model(read_any_config(FCOS).model, cfg, read_preset(preset)))
 
     def shapes(model):
         state = model.backbone.state_dict()
@@ -94,7 +95,7 @@ def test_config_of_the_zoo_under_a_preset(config):
 def test_lazy_peer_is_trained_as_scopenet_is(monkeypatch):
     for check in ("check_datasets", "check_num_classes"):  # the data are not here
         monkeypatch.setattr(f"scopenet.engine.checks.{check}", lambda *_: None)
-    monkeypatch.setattr("experiments.jobs.check_datasets", lambda *_: None)
+    monkeypatch.setattr("experiments.job.check_datasets", lambda *_: None)
     lazy = "ScopeNet_R_50_FPN_1x.py"
     ours, *others = (resolve(Job(config, "Trees", 3))[1] for config in (ONE_X, FCOS, lazy))
     for theirs in others:
@@ -104,7 +105,7 @@ def test_lazy_peer_is_trained_as_scopenet_is(monkeypatch):
 
 
 def test_lazy_model_without_a_dense_head_is_refused():
-    model = read_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py").model
+    model = read_any_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py").model
     with pytest.raises(ConfigError, match="GeneralizedRCNN of a LazyConfig .* use a YAML config"):
         fit_model(model, load_config(), read_preset("Digits"))
 
@@ -115,13 +116,13 @@ def test_unknown_names():
     ):
         read_preset("Digit")
     with pytest.raises(ConfigError, match="nothing.yaml is neither a file.* nor in Detectron2's"):
-        read_config("nothing.yaml")
+        read_any_config("nothing.yaml")
 
 
 def test_missing_weights_of_a_preset(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # where there is no output/pretrained
     for check in ("check_datasets", "check_config"):  # the data are not here
-        monkeypatch.setattr(f"experiments.jobs.{check}", lambda *_, **__: None)
+        monkeypatch.setattr(f"experiments.job.{check}", lambda *_, **__: None)
     with pytest.raises(ConfigError, match="do not exist; make them by: .* --preset Digits"):
         resolve(Job(ONE_X, "Digits", 0))
 

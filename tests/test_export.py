@@ -1,7 +1,6 @@
 """Exported detectors find what the original finds; what does not is refused, and leaves nothing."""
 
 import json
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,16 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from miniature import TRAIN, VAL, mini_datasets
 
-from scopenet import ConfigError, ScopeNetWithTTA
-from scopenet.engine.trained import load_trained
-from scopenet.export import exporting, main
+from scopenet import ConfigError, Detector, cli
+from scopenet.engine.network import Network
+from scopenet.export import exporting
 from scopenet.export.comparison import Agreement, compare
 from scopenet.export.exporting import export
 from scopenet.export.graph import DetectionGraph
-from scopenet.export.images import find_images, read_bgr, spread
+from scopenet.export.samples import find_samples, spread
 from scopenet.export.torch_models import load_pt2, load_torchscript
 from scopenet.export.verification import Verification
+from scopenet.images import read_image
 from scopenet.runtime import Predictor
 
 
@@ -48,9 +48,14 @@ def checkpoint(tmp_path_factory) -> Path:
     return write_checkpoint(folder / "model.pth", model, cfg.dump())
 
 
+def load(checkpoint: Path, *overrides: str) -> Network:
+    config = checkpoint.parent / "config.yaml"
+    return Detector.load(config, weights=str(checkpoint), overrides=overrides).network
+
+
 @pytest.fixture(scope="module")
-def detector(checkpoint):
-    return load_trained(str(checkpoint.parent / "config.yaml"), str(checkpoint), [])
+def network(checkpoint) -> Network:
+    return load(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +67,9 @@ def photos(tmp_path_factory) -> str:
     return str(folder)
 
 
-def run_export(detector, format_name, output, photos, precision="float32"):
+def run_export(network, format_name, output, photos, precision="float32"):
     return export(
-        detector,
+        network,
         format_name,
         output,
         precision=precision,
@@ -75,52 +80,15 @@ def run_export(detector, format_name, output, photos, precision="float32"):
     )
 
 
-# --- the trained detector and its graph -----------------------------------------------------------
-
-
-def test_trained_detector_is_default_predictor(checkpoint, detector):
-    from detectron2.engine import DefaultPredictor
-
-    from scopenet import load_config
-
-    config = load_config(str(checkpoint.parent / "config.yaml"))
-    config.MODEL.WEIGHTS = str(checkpoint)
-    expected = DefaultPredictor(config)(photo(120, 90))["instances"]
-    found = detector(photo(120, 90))["instances"]
-    assert len(expected) > 10
-    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
-    assert torch.equal(found.border_scores, expected.border_scores)
-    assert detector.class_names == ["red", "green", "blue"]
-    assert detector.category_ids == [1, 2, 3]
-
-
-def test_trained_detector_with_test_time_augmentation(checkpoint, detector, tmp_path, photos):
-    overrides = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(80, 96)"]
-    overrides += ["TEST.AUG.FLIP", "False"]
-    config = str(checkpoint.parent / "config.yaml")
-    augmented = load_trained(config, str(checkpoint), overrides)
-    image = photo(120, 90)
-    pixels = torch.from_numpy(image[:, :, ::-1].astype("float32").transpose(2, 0, 1))
-    augmented_model = ScopeNetWithTTA(
-        model=detector.model, min_sizes=(80, 96), max_size=4000, flip=False
-    )
-    with torch.no_grad():
-        (expected,) = augmented_model([{"image": pixels, "height": 120, "width": 90}])
-    found = augmented(image)["instances"]
-    assert torch.equal(found.scores, expected["instances"].scores)
-    assert not torch.equal(found.scores[:5], detector(image)["instances"].scores[:5])
-    with pytest.raises(ConfigError, match="Only a ScopeNet can be exported, not ScopeNetWithTTA"):
-        run_export(augmented, "onnx", tmp_path, photos)
-    with pytest.raises(ConfigError, match="MIN_SIZES is empty"):
-        load_trained(config, str(checkpoint), [*overrides, "TEST.AUG.MIN_SIZES", "()"])
+# --- the graph ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 96), (130, 70)])
-def test_graph_is_the_model(detector, size):
-    graph = DetectionGraph(detector.model, reverses_channels=True)
+def test_graph_is_the_model(network, size):
+    graph = DetectionGraph(network.model, reverses_channels=True)
     with torch.no_grad():
         found = graph(torch.from_numpy(photo(*size)))
-    expected = detector.detect(photo(*size), size)["instances"]
+    expected = network.detect(photo(*size), size)["instances"]
     fields = expected.pred_boxes.tensor, expected.scores, expected.pred_classes
     fields += expected.cls_scores, expected.loc_scores, expected.border_scores
     assert len(expected) > 3 or size == (1, 1)
@@ -128,13 +96,13 @@ def test_graph_is_the_model(detector, size):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_graph_leaves_the_model_as_it_was(detector):
-    before = {k: x.clone() for k, x in detector.model.state_dict().items()}
-    DetectionGraph(detector.model, reverses_channels=False)
-    after = detector.model.state_dict()
+def test_graph_leaves_the_model_as_it_was(network):
+    before = {k: x.clone() for k, x in network.model.state_dict().items()}
+    DetectionGraph(network.model, reverses_channels=False)
+    after = network.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(x, after[k]) for k, x in before.items())
-    assert any(x.requires_grad for x in detector.model.parameters())
+    assert any(x.requires_grad for x in network.model.parameters())
 
 
 # --- agreement ------------------------------------------------------------------------------------
@@ -244,36 +212,42 @@ def test_spread():
 
 
 def test_images_of_a_folder(photos):
-    assert [Path(x["file_name"]).name for x in find_images(photos, 2)] == ["0.png", "2.png"]
-    assert read_bgr(find_images(photos, 1)[0]).shape == (120, 90, 3)
+    assert [Path(x["file_name"]).name for x in find_samples(photos, 2)] == ["0.png", "2.png"]
+    assert read_image(find_samples(photos, 1)[0]["file_name"]).shape == (120, 90, 3)
 
 
-def test_images_that_are_none(tmp_path):
+def test_images_that_are_none(network, tmp_path):
     with pytest.raises(ConfigError, match="neither a registered data set nor a folder"):
-        find_images(str(tmp_path / "missing"), 0)
-    with pytest.raises(ConfigError, match="has no images"):
-        find_images(str(tmp_path), 0)
+        find_samples(str(tmp_path / "missing"), 0)
+    with pytest.raises(ConfigError, match="holds no .*png"):
+        find_samples(str(tmp_path), 0)
     (tmp_path / "a.jpg").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"a\.jpg cannot be read"):
-        read_bgr(find_images(str(tmp_path), 0)[0])
+        run_export(network, "torchscript", tmp_path / "out", str(tmp_path))
+    assert not list((tmp_path / "out").iterdir())
 
 
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_precision_that_a_format_has_not(detector, tmp_path, photos):
+def test_precision_that_a_format_has_not(network, tmp_path, photos):
     with pytest.raises(ConfigError, match="onnx has no precision int8, only float32"):
-        run_export(detector, "onnx", tmp_path / "out", photos, "int8")
+        run_export(network, "onnx", tmp_path / "out", photos, "int8")
     assert not (tmp_path / "out").exists()
 
 
-def test_other_detectors(detector, tmp_path, photos):
-    other = replace(detector, model=torch.nn.Linear(1, 1))
+def test_other_detectors(network, tmp_path, photos):
+    other = replace(network, model=torch.nn.Linear(1, 1))
     with pytest.raises(ConfigError, match="Only a ScopeNet can be exported, not Linear"):
         run_export(other, "onnx", tmp_path, photos)
 
 
-def test_other_resizing(detector, tmp_path, photos):
+def test_test_time_augmentation(checkpoint, tmp_path, photos):
+    with pytest.raises(ConfigError, match="Only a ScopeNet can be exported, not ScopeNetWithTTA"):
+        run_export(load(checkpoint, "TEST.AUG.ENABLED", "True"), "onnx", tmp_path, photos)
+
+
+def test_other_resizing(network, tmp_path, photos):
     from detectron2.data import DatasetMapper
     from detectron2.data import transforms as T
 
@@ -283,10 +257,10 @@ def test_other_resizing(detector, tmp_path, photos):
     ):
         mapper = DatasetMapper(is_train=False, augmentations=augmentations, image_format="BGR")
         with pytest.raises(ConfigError, match="only knows ResizeShortestEdge of one size"):
-            run_export(replace(detector, mapper=mapper), "onnx", tmp_path, photos)
+            run_export(replace(network, mapper=mapper), "onnx", tmp_path, photos)
 
 
-def test_an_export_that_differs_leaves_nothing(detector, tmp_path, photos, monkeypatch):
+def test_an_export_that_differs_leaves_nothing(network, tmp_path, photos, monkeypatch):
     """The file that is verified is the one on disk: here one with another channel order."""
     (tmp_path / "model.ts").write_text("the one before")
     monkeypatch.setattr(
@@ -295,34 +269,51 @@ def test_an_export_that_differs_leaves_nothing(detector, tmp_path, photos, monke
         lambda model, **_: DetectionGraph(model, reverses_channels=False),
     )
     with pytest.raises(ConfigError, match="does not find what the original finds"):
-        run_export(detector, "torchscript", tmp_path, photos)
+        run_export(network, "torchscript", tmp_path, photos)
     assert [x.name for x in tmp_path.iterdir()] == ["model.ts"]
     assert (tmp_path / "model.ts").read_text() == "the one before"
 
 
-def test_program_ends_with_a_sentence(checkpoint, tmp_path, monkeypatch, capsys):
-    arguments = ["--config-file", str(checkpoint.parent / "config.yaml"), "--format", "pt2"]
-    arguments += ["--weights", str(checkpoint), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["export_model.py", *arguments, "--images", "nowhere"])
+def ends_with(*arguments: object) -> str:
     with pytest.raises(SystemExit) as stop:
-        main.run()
-    assert stop.value.code == (
+        cli.run("export", [str(x) for x in arguments])
+    return str(stop.value)
+
+
+def test_program_ends_with_a_sentence(checkpoint, tmp_path):
+    arguments = ["--model", checkpoint.parent / "config.yaml", "--weights", checkpoint]
+    arguments += ["--format", "pt2", "--output", tmp_path / "out"]
+    assert ends_with(*arguments, "--images", "nowhere") == (
         "error: nowhere is neither a registered data set nor a folder of images."
     )
-    monkeypatch.setattr(sys, "argv", ["x", *arguments, "--images", "x", "DATASETS.TEST", "(1, 2)"])
-    with pytest.raises(SystemExit) as stop:
-        main.run()
-    assert str(stop.value.code).startswith("error: ")
+    bad = ends_with(*arguments, "--images", "x", "DATASETS.TEST", "(1, 2)")
+    assert bad.startswith("error: ")
+    two = ends_with(*arguments, "DATASETS.TEST", "('a', 'b')")
+    assert two == "error: The config names 2 data sets; choose one with --images."
+    (tmp_path / "file").touch()
+    under = [*arguments[:-1], tmp_path / "file" / "out", "--images", checkpoint.parent]
+    cv2.imwrite(str(checkpoint.parent / "x.png"), photo(64, 64))
+    assert ends_with(*under).startswith(f"error: {tmp_path / 'file'}")
+
+
+def test_an_exported_file_is_no_source(tmp_path, monkeypatch):
+    class Predictor:
+        class_names = ["cat"]
+
+        def __init__(self, path, *, device):
+            pass
+
+    monkeypatch.setattr("scopenet.runtime.Predictor", Predictor)
+    message = ends_with("--model", "x.onnx", "--format", "pt2", "--output", tmp_path)
+    assert message == "error: x.onnx is exported already; name the config or the training."
 
 
 def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
     config = "Digits-ScopeNet_R_18_FPN.yaml"
-    arguments = ["--config-file", config, "--format", "pt2", "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["x", *arguments, "--weights", "http://localhost:1/x.pth"])
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
-    with pytest.raises(SystemExit) as stop:
-        main.run()
-    assert str(stop.value.code).startswith("error: The weights could not be downloaded (")
+    arguments = ["--model", config, "--format", "pt2", "--output", tmp_path]
+    message = ends_with(*arguments, "--weights", "http://localhost:1/x.pth")
+    assert message.startswith("error: The weights could not be downloaded (")
 
 
 # --- the formats ----------------------------------------------------------------------------------
@@ -339,8 +330,8 @@ def check_metadata(metadata):
 @pytest.mark.parametrize(
     "format_name, load", [("pt2", load_pt2), ("torchscript", load_torchscript)]
 )
-def test_formats_of_pytorch(detector, tmp_path, photos, format_name, load):
-    path, verification = run_export(detector, format_name, tmp_path, photos)
+def test_formats_of_pytorch(network, tmp_path, photos, format_name, load):
+    path, verification = run_export(network, format_name, tmp_path, photos)
     assert verification.on_images.detections > 50 and verification.at_sizes.detections > 50
     assert verification.on_images.share == verification.at_sizes.share == 1.0
     backend = load(path)
@@ -354,18 +345,18 @@ def test_formats_of_pytorch(detector, tmp_path, photos, format_name, load):
 
 
 @pytest.mark.slow
-def test_onnx_and_openvino(detector, tmp_path, photos):
+def test_onnx_and_openvino(network, tmp_path, photos):
     import openvino
 
     for format_name in ("onnx", "openvino"):
-        path, verification = run_export(detector, format_name, tmp_path, photos)
+        path, verification = run_export(network, format_name, tmp_path, photos)
         assert verification.on_images.detections > 50 and verification.at_sizes.detections > 50
         assert verification.on_images.share == verification.at_sizes.share == 1.0
         predictor = Predictor(path)
         check_metadata(predictor.metadata)
         backend = exporting.FORMATS[format_name].load(path)
         assert len(backend(np.zeros((1, 1, 3), np.uint8)).boxes) == 0  # NMS leaves no box
-        expected = detector(photo(90, 130))["instances"]
+        expected = network(photo(90, 130))["instances"]
         found = predictor([photo(90, 130)])[0]["instances"]
         assert len(found) == len(expected) > 10
         torch.testing.assert_close(
@@ -390,8 +381,7 @@ def test_int8_on_a_data_set(checkpoint, tmp_path, monkeypatch, capsys):
     with mini_datasets(tmp_path / "data"):
         arguments = ["--config-file", str(checkpoint.parent / "config.yaml"), "--format"]
         arguments += ["openvino", "--precision", "int8", "--weights", str(checkpoint)]
-        monkeypatch.setattr(sys, "argv", ["x", *arguments, "--output", str(tmp_path / "out")])
-        main.run()
+        cli.run("export", [*arguments, "--output", str(tmp_path / "out")])
     assert seen == ["int8"]
     assert "; AP " in capsys.readouterr().out  # the data set has annotations
     text = (tmp_path / "out" / "model.xml").read_text()

@@ -1,5 +1,6 @@
 """Frozen normalization folded into the convolutions: the same network, also after changes."""
 
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -119,8 +120,8 @@ def test_kept_weights_follow_every_change(change):
 
 def test_weights_are_folded_once_in_inference_only(monkeypatch):
     calls = []
-    fold = FoldedConv2d._fold
-    monkeypatch.setattr(FoldedConv2d, "_fold", lambda self: calls.append(1) or fold(self))
+    fold = FoldedConv2d.fold
+    monkeypatch.setattr(FoldedConv2d, "fold", lambda self: calls.append(1) or fold(self))
     copy = folded(conv_with_norm()).eval()
     with torch.no_grad():
         for _ in range(3):
@@ -159,3 +160,55 @@ def test_other_convolutions_stay_what_they_are():
     )
     fold_frozen_norms(module)
     assert [type(x) for x in module] == [Conv2d, Conv2d, nn.Conv2d]
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("train", [True, False])
+def test_weights_that_a_fused_optimizer_changes(optimizer, train):
+    # It leaves no trace in the versions of the weights.
+    copy = folded(conv_with_norm()).eval()
+    with torch.no_grad():
+        before = copy(IMAGES)
+    step = optimizer(copy.parameters(), lr=0.5, fused=True)
+    copy.train(train)(IMAGES).square().mean().backward()
+    step.step()
+    with torch.no_grad():
+        found = copy.eval()(IMAGES)
+        assert not torch.allclose(found, before, atol=0.1)
+        assert torch.equal(found, deepcopy(copy)(IMAGES))
+
+
+def test_weights_that_are_changed_by_their_data():
+    copy = folded(conv_with_norm(activation=None)).eval()
+    with torch.no_grad():
+        before = copy(IMAGES)
+        for x in (copy[0].weight, copy[0].norm.bias, copy[0].norm.running_mean):
+            x.data.mul_(2)
+        copy[0].norm.running_var.data.add_(1)
+        found = copy.eval()(IMAGES)  # as every evaluation begins
+        assert torch.equal(found, deepcopy(copy)(IMAGES)) and not torch.allclose(found, before)
+
+
+def test_inference_tensors_and_functional_transforms():
+    module = conv_with_norm().eval()
+    with torch.inference_mode():
+        made_here = folded(module)
+        torch.testing.assert_close(made_here(IMAGES), module(IMAGES), rtol=1e-5, atol=1e-5)
+    copy = folded(module)
+    weights = {k: torch.stack([x, 2 * x]) for k, x in copy.state_dict().items()}
+    with torch.no_grad():
+        called = torch.func.vmap(
+            lambda w, x: torch.func.functional_call(copy, w, (x,)), in_dims=(0, None)
+        )(weights, IMAGES)
+        torch.testing.assert_close(called[0], module(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_kept_in_training_or_saved():
+    copy = folded(conv_with_norm()).eval()
+    size = len(pickle.dumps(copy))
+    with torch.no_grad():
+        copy(IMAGES)
+    assert copy[0]._kept is not None
+    assert len(pickle.dumps(copy)) == size and deepcopy(copy)[0]._kept is None
+    copy.train()
+    assert copy[0]._kept is None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scopenet.data.digits import prepare_digits
 from experiments.results import METRICS, Results
+from scopenet.data.digits import prepare_digits
 
 ROOT = Path(__file__).parents[1]
 PRESET = """

@@ -79,7 +79,7 @@ print(*names(), *scopenet.__all__)
     done = run("-W", "ignore", "-c", code, cwd=tmp_path)
     before, after = done.stdout.splitlines()
     assert before == "False False False"
-    assert after.startswith("True True True ConfigError ScopeHead ScopeNet ")
+    assert after.startswith("True True True ConfigError Detector ScopeHead ScopeNet ")
 
 
 def test_build_does_not_import_torch(tmp_path):

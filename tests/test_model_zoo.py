@@ -16,11 +16,10 @@ from miniature import CLASSES, TINY, mini_datasets, mini_overrides, one_thread
 from safetensors.torch import load_file
 from torch import Tensor
 
-from scopenet import ConfigError, load_config, model_zoo
-from scopenet.config_file import config_dir
-from scopenet.engine.trainer import Trainer, to_yaml
+from scopenet import ConfigError, cli, load_config, model_zoo
+from scopenet.config_file import config_dir, to_yaml
+from scopenet.engine.trainer import Trainer
 from scopenet.model_zoo import models
-from scopenet.model_zoo.command import run
 from scopenet.model_zoo.publishing import publish
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +141,7 @@ def test_untrained_is_the_project_s_own(monkeypatch):
     lazy = model_zoo.get_config(CONFIG.replace(".yaml", ".py"))
     assert lazy.model.num_bins == 5 and lazy.train.max_iter == 90000
     small = load_config(CONFIG, TINY)
-    monkeypatch.setattr(models, "load_config", lambda path: small)
+    monkeypatch.setattr(models, "read_config", lambda path: small)
     model = model_zoo.get(CONFIG, device="cpu")
     assert model.training and model.num_classes == 80 and model.device.type == "cpu"
     small.MODEL.WEIGHTS = "absent.pth"
@@ -277,18 +276,14 @@ def test_another_model_takes_the_place(trained, tmp_path):
     assert "| mini_val | 12.3 | – | – |" in (tmp_path / "MODEL_ZOO.md").read_text()
 
 
-def test_what_the_checkpoint_records_and_no_evaluation(trained, tmp_path, capsys, monkeypatch):
+def test_what_the_checkpoint_records_and_no_evaluation(trained, tmp_path, capsys):
     checkpoint = tmp_path / "run" / "model_final.pth"
     checkpoint.parent.mkdir()
     content = torch.load(trained, weights_only=True)
     content |= {"hardware": "2 threads of a | processor", "commit": "abc", "versions": "torch 1"}
     torch.save(content, checkpoint)
-    monkeypatch.setattr(
-        "sys.argv",
-        ["publish_model.py", str(checkpoint), "--config-file", CONFIG]
-        + ["--output", str(tmp_path / "zoo"), "--versions", "torch 2"],
-    )
-    run()
+    output = ["--output", str(tmp_path / "zoo"), "--versions", "torch 2"]
+    assert cli.run("publish", [str(checkpoint), "--config-file", CONFIG, *output]) == 0
     said = capsys.readouterr()
     assert "No evaluation of these weights is known" in said.err
     folder = entry_folder(tmp_path / "zoo")

@@ -7,11 +7,11 @@ import yaml
 from zoos import refusal
 
 from scopenet import load_config
-from scopenet.model_zoo.card import write_card, write_table
-from scopenet.model_zoo.facts import changes, recorded_facts
-from scopenet.model_zoo.index import Entry
-from scopenet.model_zoo.metrics import read_metrics, training_metrics
+from scopenet.model_zoo.card import training_facts, write_card, write_table
+from scopenet.model_zoo.evaluation import read_evaluation, training_evaluation
+from scopenet.model_zoo.index import Entry, File
 from scopenet.model_zoo.published_config import publishable, read_source
+from scopenet.model_zoo.publishing import changes
 
 LINES = [
     {"iteration": 9, "bbox/AP": 10.0, "bbox/AP-a/b": 5.0},
@@ -34,13 +34,13 @@ LINES = [
 def test_evaluation_of_this_checkpoint(tmp_path, iterations, expected):
     text = "\n".join(map(json.dumps, LINES)) + '\n{"iteration": 20, "bbox/A'
     (tmp_path / "metrics.json").write_text(text)
-    assert training_metrics(tmp_path, iterations, 20, ["one"]) == expected
+    assert training_evaluation(tmp_path, iterations, 20, ["one"]) == expected
 
 
 def test_evaluation_on_several_data_sets(tmp_path):
     (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, LINES)))
-    assert training_metrics(tmp_path, 20, 20, ["one", "two"]) == {"two": {"AP": 30.0}}
-    assert training_metrics(tmp_path / "elsewhere", 20, 20, ["one"]) == {}
+    assert training_evaluation(tmp_path, 20, 20, ["one", "two"]) == {"two": {"AP": 30.0}}
+    assert training_evaluation(tmp_path / "elsewhere", 20, 20, ["one"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_evaluation_on_several_data_sets(tmp_path):
 def test_evaluation_given(tmp_path, content, expected):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(content))
-    assert read_metrics(path, ["one"]) == expected
+    assert read_evaluation(path, ["one"]) == expected
 
 
 def test_evaluation_of_nothing_known(tmp_path):
     path = tmp_path / "evaluation.json"
     for content in ("", "[]", '{"bbox": {"AP": "high"}}', '{"bbox": 5}', '{"x": {}}'):
         path.write_text(content)
-        assert str(path) in refusal(read_metrics, path, ["one"])
+        assert str(path) in refusal(read_evaluation, path, ["one"])
     path.write_text('{"bbox": {"AP": 5}}')
-    assert "the config has 2 test sets" in refusal(read_metrics, path, ["one", "two"])
+    assert "the config has 2 test sets" in refusal(read_evaluation, path, ["one", "two"])
 
 
 def test_paths_of_the_machine_go():
@@ -92,7 +92,9 @@ def test_a_shorter_list_is_a_change():
 
 
 def test_older_checkpoints_record_nothing():
-    assert recorded_facts({"commit": "abc", "hardware": "x"}) == {
+    checkpoint = {"iteration": 1, "class_names": [], "commit": "abc", "hardware": "x"}
+    facts = training_facts(load_config("Base-ScopeNet.yaml"), checkpoint)
+    assert {x: facts[x] for x in ("hardware", "versions", "commit")} == {
         "hardware": "x",
         "versions": "not recorded",
         "commit": "abc",
@@ -102,10 +104,10 @@ def test_older_checkpoints_record_nothing():
 def test_names_are_no_markup():
     evil = "a|b\n<script>[x](y)`*"
     card = write_card(
-        "name", facts={evil: evil}, metrics={evil: {"AP": 1.0}}, changes={evil: evil},
-        class_names=[evil], files={},
-    )  # fmt: skip
-    entry = Entry("f", "w", {}, {"training data": evil}, {evil: {"AP": 1.0}})
+        "name", {evil: evil}, {evil: {"AP": 1.0}}, changes={evil: evil}, files={}
+    )
+    files = dict.fromkeys(["w.pkl", "w.safetensors", "config.yaml"], File.of(b""))
+    entry = Entry("f", "w", files, {"training data": evil}, {evil: {"AP": 1.0}})
     for text in (card, write_table({"x.yaml": entry})):
         assert r"a\|b \<script\>\[x\](y)\`\*" in text
         assert not any(evil_part in text for evil_part in ("a|b", " <", "[x](", "b\n"))

@@ -13,8 +13,8 @@ import yaml
 from miniature import one_thread
 from zoos import CONFIG, publish_small, refusal, replace
 
-from scopenet import model_zoo
-from scopenet.model_zoo.command import run
+from scopenet import cli, model_zoo
+from scopenet.model_zoo.published_config import read_source
 from scopenet.model_zoo.publishing import publish
 
 LAZY = "ScopeNet_R_50_FPN_1x.py"
@@ -98,7 +98,10 @@ def test_yaml_that_reads_other_files(zoo, tmp_path):
     content = yaml.safe_dump(config_of(zoo) | {"_BASE_": str(tmp_path / "base.yaml")})
     path = replace(zoo, "config.yaml", content.encode())
     message = refusal(model_zoo.get_config, CONFIG, trained=True, zoo=zoo)
-    assert message == f"The published config {path} refers to another file."
+    assert message == (
+        f"The published config {path} is refused: AssertionError, The reserved key '_BASE_' can "
+        "only be used in files."
+    )
 
 
 def test_yaml_config_under_the_name_of_a_lazy_config(zoo):
@@ -148,7 +151,11 @@ def test_call_in_types_of_yaml(zoo, marker, kind):
 
 
 def test_config_of_no_model(zoo):
-    replace(zoo, "config.yaml", yaml.safe_dump(lazy_config(num_bins=5)).encode(), LAZY)
+    path = replace(zoo, "config.yaml", yaml.safe_dump(lazy_config(num_bins=5)).encode(), LAZY)
+    assert str(path) in refusal(model_zoo.get, LAZY, trained=True, zoo=zoo)
+    config = read_source(LAZY)
+    config["model"] = {"_target_": config["model"]["_target_"]}
+    replace(zoo, "config.yaml", yaml.safe_dump(config).encode(), LAZY)
     assert "makes no model" in refusal(model_zoo.get, LAZY, trained=True, zoo=zoo)
 
 
@@ -186,7 +193,7 @@ def test_checkpoint_that_runs_code(published, tmp_path, marker):
 
 def test_config_of_a_checkpoint_that_runs_code(published, tmp_path, marker):
     text = f"OUTPUT_DIR: !!python/object/apply:os.system ['touch {marker}']"
-    assert "is not plain YAML" in refused_checkpoint(published, tmp_path, config=text)
+    assert "is not a full config in plain YAML" in refused_checkpoint(published, tmp_path, config=text)
     model = lazy_config(_target_="os.system", command=f"touch {marker}")
     text = yaml.safe_dump(model | {"train": {"init_checkpoint": ""}})
     message = refused_checkpoint(published, tmp_path, LAZY, config=text)
@@ -199,7 +206,7 @@ def test_checkpoints_that_cannot_be_published(published, tmp_path):
     cases = {
         "holds no config and no class_names": {"config": None, "class_names": None},
         "is not a full config": {"config": "a: 1"},
-        "Unknown key": {"config": (lambda x: f"{x}\nEXTRA: 1\n")(
+        "Non-existent config key: EXTRA": {"config": (lambda x: f"{x}\nEXTRA: 1\n")(
             torch.load(published / "x.pth", weights_only=True)["config"])},
         "do not fit": {"model": {"x": torch.zeros(3)}},
         "holds weights that numpy cannot": {"model": {"x": torch.zeros(3, dtype=torch.bfloat16)}},
@@ -209,11 +216,10 @@ def test_checkpoints_that_cannot_be_published(published, tmp_path):
     assert "was not trained with" in refused_checkpoint(published, tmp_path, LAZY)
 
 
-def test_the_program_ends_with_a_sentence(published, tmp_path, monkeypatch):
+def test_the_program_ends_with_a_sentence(published, tmp_path):
     def ends_with(*arguments) -> str:
-        monkeypatch.setattr("sys.argv", ["publish_model.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            run()
+            cli.run("publish", [*map(str, arguments)])
         return str(ended.value)
 
     output = ["--output", tmp_path / "zoo", "--config-file"]
@@ -226,4 +232,5 @@ def test_the_program_ends_with_a_sentence(published, tmp_path, monkeypatch):
         assert name in said and reason in said
     assert not (tmp_path / "zoo").exists()
     (tmp_path / "zoo").write_text("a file")
-    assert "cannot be written" in ends_with(published / "x.pth", *output, CONFIG)
+    said = ends_with(published / "x.pth", *output, CONFIG)
+    assert said == f"error: {tmp_path / 'zoo'} cannot be read or written (File exists)."

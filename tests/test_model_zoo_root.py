@@ -15,7 +15,7 @@ from zoos import CONFIG, change_index, publish_small, refusal
 
 from scopenet import model_zoo
 from scopenet.model_zoo.publishing import publish
-from scopenet.model_zoo.root import _read_at_most
+from scopenet.model_zoo.zoo import _read_at_most
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +51,7 @@ def test_damaged_file(zoo, suffix):
 def test_damaged_file_is_not_parsed(zoo, monkeypatch):
     (path,) = zoo.rglob("*.safetensors")
     path.write_bytes(path.read_bytes() + b" ")
-    monkeypatch.setattr("scopenet.engine.checkpoint.load_file", None)
+    monkeypatch.setattr("scopenet.engine.reliability.safe_files.load_file", None)
     assert "sha256" in refusal(model_zoo.get, CONFIG, trained=True, zoo=zoo)
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from scopenet.model_zoo import storing
+from scopenet.model_zoo import zoo as zoo_module
 from scopenet.model_zoo.index import Entry, File, parse_index
-from scopenet.model_zoo.storing import store
+from scopenet.model_zoo.zoo import Zoo
 
 ROOT = Path(__file__).parents[1]
 
 
 def make_model(name: str, seed: int = 0) -> tuple[str, Entry, dict[str, bytes]]:
-    """Arguments of ``store``; another seed gives other contents."""
+    """Arguments of ``Zoo.add``; another seed gives other contents."""
     names = ("w.pkl", "w.safetensors", "config.yaml")
     files = {x: f"{name} {x} {seed} ".encode() * 5000 for x in names}
-    digests = {k: File(hashlib.sha256(x).hexdigest(), len(x)) for k, x in files.items()}
+    digests = {k: File.of(x) for k, x in files.items()}
     folder = f"{name.removesuffix('.yaml')}/{seed:010}"
     return name, Entry(folder, "w", digests, {"iterations": "5"}, {}), files
 
@@ -51,10 +51,10 @@ def test_two_publishers_at_once(tmp_path, monkeypatch):
         time.sleep(0.05)  # time enough for the others to read the same
         return entries
 
-    monkeypatch.setattr(storing, "parse_index", slow)
+    monkeypatch.setattr(zoo_module, "parse_index", slow)
     names = [f"model{i}.yaml" for i in range(6)]
     with ThreadPoolExecutor(len(names)) as pool:
-        list(pool.map(lambda name: store(tmp_path, *make_model(name)), names))
+        list(pool.map(lambda name: Zoo(tmp_path).add(*make_model(name)), names))
     assert sorted(index_of(tmp_path)) == names
     assert_whole(tmp_path)
     table = (tmp_path / "MODEL_ZOO.md").read_text()
@@ -63,27 +63,27 @@ def test_two_publishers_at_once(tmp_path, monkeypatch):
 
 def test_two_publishers_of_the_same(tmp_path):
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda _: store(tmp_path, *make_model("same.yaml")), range(3)))
+        list(pool.map(lambda _: Zoo(tmp_path).add(*make_model("same.yaml")), range(3)))
     assert_whole(tmp_path)
     assert list(index_of(tmp_path)) == ["same.yaml"]
 
 
 def test_a_damaged_model_is_mended(tmp_path):
-    store(tmp_path, *make_model("a.yaml"))
+    Zoo(tmp_path).add(*make_model("a.yaml"))
     before = tree(tmp_path)
     (tmp_path / "a/0000000000/w.pkl").write_bytes(b"damaged")
-    store(tmp_path, *make_model("a.yaml"))
+    Zoo(tmp_path).add(*make_model("a.yaml"))
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["a.yaml", "b.yaml"])
 @pytest.mark.parametrize("leftover", [".unfinished", ".unfinished/of_another_model.pkl"])
 def test_leftovers_of_a_killed_publisher(tmp_path, name, leftover):
-    store(tmp_path, *make_model("a.yaml"))
+    Zoo(tmp_path).add(*make_model("a.yaml"))
     (tmp_path / leftover).parent.mkdir(exist_ok=True)
     (tmp_path / leftover).write_text("half")
     _, entry, files = make_model(name)
-    store(tmp_path, "a.yaml", replace(entry, facts={"iterations": "6"}), files)
+    Zoo(tmp_path).add("a.yaml", replace(entry, facts={"iterations": "6"}), files)
     assert not [x for x in tree(tmp_path) if "unfinished" in x or "another" in x]
     assert index_of(tmp_path)["a.yaml"].facts == {"iterations": "6"}
 
@@ -92,7 +92,7 @@ def test_full_disk(tmp_path, monkeypatch):
     """A write that fails, be it the first or the last one."""
     for i in range(100):
         zoo = tmp_path / str(i)
-        store(zoo, *make_model("a.yaml"))
+        Zoo(zoo).add(*make_model("a.yaml"))
         before = (zoo / "index.json").read_bytes()
         calls = iter(range(100))
 
@@ -103,7 +103,7 @@ def test_full_disk(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fsync)
             try:
-                store(zoo, *make_model("a.yaml", seed=1))
+                Zoo(zoo).add(*make_model("a.yaml", seed=1))
                 break
             except OSError:
                 assert_whole(zoo)
@@ -116,20 +116,20 @@ def test_full_disk(tmp_path, monkeypatch):
 KILL_EVERYWHERE = """
 import os, shutil, signal, sys
 from pathlib import Path
-from scopenet.model_zoo import storing
+from scopenet.model_zoo.zoo import Zoo
 from test_model_zoo_storing import assert_whole, index_of, make_model, tree
 
 folder = Path(sys.argv[1])
 old, new = make_model("a.yaml"), make_model("b.yaml", seed=1)
-storing.store(folder / "start", *old)
+Zoo(folder / "start").add(*old)
 shutil.copytree(folder / "start", folder / "whole")
-storing.store(folder / "whole", *new)
+Zoo(folder / "whole").add(*new)
 
 def die_at(n):
     count = 0
     def trace(frame, event, argument):
         nonlocal count
-        if not frame.f_code.co_filename.endswith(("storing.py", "shutil.py")):
+        if not frame.f_code.co_filename.endswith(("zoo.py", "atomic.py", "shutil.py")):
             return None
         if event == "line":
             count += 1
@@ -145,12 +145,12 @@ for n in range(1, 100_000):
     child = os.fork()
     if not child:
         die_at(n)
-        storing.store(zoo, *new)
+        Zoo(zoo).add(*new)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     assert_whole(zoo)
     kills["new" if "b.yaml" in index_of(zoo) else "old"] += 1
-    storing.store(zoo, *new)
+    Zoo(zoo).add(*new)
     assert tree(zoo) == tree(folder / "whole"), n
     shutil.rmtree(zoo)
     if status == 0:

@@ -15,12 +15,11 @@ from detectron2.structures import Boxes, Instances
 from miniature import CLASSES, TINY, lazy_overrides, one_thread, write_split
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scopenet import ConfigError, load_config
+from scopenet import ConfigError, Detector, load_config
 from scopenet.config_file import find_config
-from scopenet.data.custom import add_flags, is_custom, use_custom_datasets
+from scopenet.data.custom import add_flags, entries_of_flags, is_custom, use_custom_datasets
+from scopenet.engine.command import main, prepare
 from scopenet.engine.evaluator import CocoEvaluator
-from scopenet.engine.command import main, read_job
-from scopenet.engine.trained import load_trained
 from scopenet.engine.trainer import Trainer
 from scopenet.visualization import draw_beside_ground_truth
 
@@ -102,7 +101,7 @@ def tiny(output: Path, *more: str) -> list[str]:
 
 
 def test_flags_register_and_set_the_class_count(data):
-    _, cfg = read_job(job(*flags(data), *TINY))
+    _, cfg = prepare(job(*flags(data), *TINY))
     assert cfg.DATASETS.TRAIN == ("own_train",) and cfg.DATASETS.TEST == ("own_val",)
     assert cfg.MODEL.SCOPENET.NUM_CLASSES == len(NAMES)
     assert MetadataCatalog.get("own_train").thing_classes == NAMES
@@ -110,7 +109,7 @@ def test_flags_register_and_set_the_class_count(data):
 
 
 def test_what_was_written_beside_the_checkpoints_needs_no_flags(data, tmp_path):
-    _, cfg = read_job(job(*flags(data), *TINY))
+    _, cfg = prepare(job(*flags(data), *TINY))
     (tmp_path / "config.yaml").write_text(cfg.dump())
     again = load_config(str(tmp_path / "config.yaml"))
     use_custom_datasets(again, {}, training=True)
@@ -156,10 +155,10 @@ def test_name_of_another_data_set(data):
 
 
 def test_incomplete_flags(data):
-    assert "go together" in message(read_job, job("--train-json", "x.json"))
-    assert "--train-json and --train-images" in message(read_job, job(*flags(data, "val")))
+    assert "go together" in message(prepare, job("--train-json", "x.json"))
+    assert "--train-json and --train-images" in message(prepare, job(*flags(data, "val")))
     evaluation = job("--eval-only", *flags(data, "train"))
-    assert "--val-json and --val-images" in message(read_job, evaluation)
+    assert "--val-json and --val-images" in message(prepare, evaluation)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_incomplete_flags(data):
 )  # fmt: skip
 def test_splits_with_other_categories_are_refused(data, change, part):
     edit(data / "val.json", change)
-    text = message(read_job, job(*flags(data), *TINY))
+    text = message(prepare, job(*flags(data), *TINY))
     assert part in text and "val.json has other categories than" in text
 
 
@@ -192,7 +191,7 @@ def test_gaps_in_the_ids_and_files_anywhere(data, tmp_path):
 
     before = json.loads((data / "train.json").read_text())["annotations"]
     edit(data / "train.json", change)
-    read_job(job(*flags(data, "train"), *TINY))
+    prepare(job(*flags(data, "train"), *TINY))
     dicts = DatasetCatalog.get("own_train")
     assert all(Path(x["file_name"]).is_file() for x in dicts)
     found = [x["category_id"] for sample in dicts for x in sample["annotations"]]
@@ -201,13 +200,13 @@ def test_gaps_in_the_ids_and_files_anywhere(data, tmp_path):
 
 def test_no_usable_boxes(data):
     edit(data / "train.json", lambda x: x.update(annotations=[]))
-    read_job(job(*flags(data, "train"), *TINY))
+    prepare(job(*flags(data, "train"), *TINY))
     assert "no usable boxes" in message(DatasetCatalog.get, "own_train")
 
 
 def test_boxes_of_crowds_only(data):
     edit(data / "train.json", lambda x: [y.update(iscrowd=1) for y in x["annotations"]])
-    read_job(job(*flags(data, "train"), *TINY))
+    prepare(job(*flags(data, "train"), *TINY))
     assert "of crowds only" in message(DatasetCatalog.get, "own_train")
 
 
@@ -216,7 +215,7 @@ def test_a_class_without_boxes_in_training_is_named(data, caplog):
         content["annotations"] = [x | {"category_id": 2} for x in content["annotations"]]
 
     edit(data / "train.json", only_green)
-    read_job(job(*flags(data), *TINY))
+    prepare(job(*flags(data), *TINY))
     DatasetCatalog.get("own_train")
     assert "train.json has no boxes of red, blue." in caplog.text
 
@@ -224,7 +223,7 @@ def test_a_class_without_boxes_in_training_is_named(data, caplog):
 def test_lazy_config_takes_the_flags(data, tmp_path):
     arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
     lazy = job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py")
-    trainer, cfg = read_job(lazy)
+    trainer, cfg = prepare(lazy)
     assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("own_train",), ("own_val",))
     batch = next(iter(trainer.build_labelled_loader(cfg)))
     assert [len(x["instances"]) > 0 for x in batch] == [True, True]
@@ -233,10 +232,21 @@ def test_lazy_config_takes_the_flags(data, tmp_path):
     assert type(trainer.build_evaluator(cfg, "own_val")) is CocoEvaluator
 
 
+def test_lazy_config_of_one_split_names_no_other(data, tmp_path):
+    arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
+    for split, extra, expected in (
+        ("train", [], (("own_train",), ())),
+        ("val", ["--eval-only", "--resume"], ((), ("own_val",))),
+    ):
+        lazy = job(*extra, *flags(data, split), *arguments, config="ScopeNet_R_50_FPN_1x.py")
+        _, cfg = prepare(lazy)
+        assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == expected
+
+
 def test_lazy_config_evaluates_despite_unreadable_images(data, tmp_path, caplog):
     (data / "val" / "000000000002.png").write_bytes(b"")
     arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
-    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    trainer, cfg = prepare(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
     samples = [x for batch in trainer.build_test_loader(cfg, "own_val") for x in batch]
     assert [x["image_id"] for x in samples] == [1, 2, 3]
     assert [x["image"].any().item() for x in samples] == [True, False, True]
@@ -247,7 +257,7 @@ def test_lazy_config_evaluates_despite_unreadable_images(data, tmp_path, caplog)
 
 def test_a_lazy_test_loader_with_a_sampler_is_kept(data, tmp_path):
     arguments = [x for x in lazy_overrides(tmp_path) if "names" not in x and "num_classes" not in x]
-    trainer, cfg = read_job(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
+    trainer, cfg = prepare(job(*flags(data), *arguments, config="ScopeNet_R_50_FPN_1x.py"))
     trainer.source_config(cfg).dataloader.test.sampler = [2]
     ((sample,),) = trainer.build_test_loader(cfg, "own_val")
     assert sample["image_id"] == 3
@@ -261,15 +271,32 @@ def pretrained(clean_data, tmp_path) -> Path:
 
 def test_the_trained_detector_knows_its_data_where_they_are(data, tmp_path):
     main(job(*flags(data), *tiny(tmp_path / "out", "SOLVER.MAX_ITER", "1")))
-    config, weights = (str(tmp_path / "out" / x) for x in ("config.yaml", "model_final.pth"))
     forget_custom()
-    detector = load_trained(config, weights, [])
-    assert detector.class_names == NAMES and detector.train_datasets == ("own_train",)
+    detector = Detector.load(tmp_path / "out")
+    assert detector.class_names == NAMES
+    assert detector.network.settings.DATASETS.TRAIN == ("own_train",)
     assert len(DatasetCatalog.get("own_train")) == 6
     forget_custom()
     (data / "train.json").unlink()
-    assert load_trained(config, weights, []).class_names == NAMES
+    assert Detector.load(tmp_path / "out").class_names == NAMES
     assert [x for x in DatasetCatalog.list() if is_custom(x)] == ["own_val"]
+
+
+def test_the_trained_detector_knows_the_ids_of_its_classes(pretrained, data, tmp_path):
+    def with_gaps(content):
+        for x in content["categories"]:
+            x["id"] = 50 - 10 * x["id"]
+        for x in content["annotations"]:
+            x["category_id"] = 50 - 10 * x["category_id"]
+        content["categories"].reverse()
+        for x, name in zip(content["categories"], NAMES, strict=True):
+            x["name"] = name
+
+    edit(data / "train.json", with_gaps)
+    cfg = load_config(CONFIG, tiny(tmp_path / "out"))
+    use_custom_datasets(cfg, entries_of_flags(job(*flags(data, "train"))), training=True)
+    detector = Detector.load(cfg, weights=str(pretrained))
+    assert detector.class_names == NAMES and detector.category_ids == [20, 30, 40]
 
 
 # Training
@@ -331,7 +358,7 @@ def test_training_on_unclean_data(finished):
 
 def test_class_names_that_are_no_formulas_are_drawn(data):
     edit(data / "train.json", lambda x: x["categories"][0].update(name="$^$"))
-    read_job(job(*flags(data, "train"), *TINY))
+    prepare(job(*flags(data, "train"), *TINY))
     sample = DatasetCatalog.get("own_train")[0]
     sample["annotations"][0]["category_id"] = 0
     options = {"score_thresh": 0.3, "scale": 1.0}
@@ -365,7 +392,7 @@ def test_a_checkpoint_of_other_classes_is_not_evaluated(pretrained, data, tmp_pa
 
 def evaluate(data: Path, tmp_path: Path) -> dict:
     """Of a detector that finds nothing."""
-    read_job(job(*flags(data), *TINY))
+    prepare(job(*flags(data), *TINY))
     evaluator = CocoEvaluator("own_val", output_dir=str(tmp_path))
     evaluator.reset()
     evaluator.process([{"image_id": 1}], [{"instances": _nothing()}])
@@ -396,7 +423,7 @@ def test_no_detections_are_zero_and_a_missing_size_is_not(data, tmp_path, caplog
 def test_evaluation_leaves_unusable_ground_truth_out(data, tmp_path):
     number = len(json.loads((data / "val.json").read_text())["annotations"])
     spoil(data)
-    read_job(job(*flags(data), *TINY))
+    prepare(job(*flags(data), *TINY))
     evaluator = CocoEvaluator("own_val", output_dir=str(tmp_path))
     assert len(evaluator._coco_api.anns) == number + 1  # the one that shared an id
     assert all("area" in x for x in evaluator._coco_api.anns.values())
@@ -411,7 +438,7 @@ def test_fine_tuning_starts_the_classifier_anew(pretrained, data, tmp_path, numb
         content["categories"] = [{"id": i + 1, "name": f"new{i}"} for i in range(number)]
 
     edit(data / "train.json", rename)
-    _, cfg = read_job(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
+    _, cfg = prepare(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
                                                        str(pretrained))))  # fmt: skip
     trainer = Trainer(cfg)
     fresh = {k: v.clone() for k, v in trainer.model.state_dict().items()}
@@ -430,7 +457,7 @@ def test_weights_without_names_but_another_class_count(pretrained, data, tmp_pat
     checkpoint = torch.load(pretrained, weights_only=True)
     torch.save({"model": checkpoint["model"]}, tmp_path / "plain.pth")
     edit(data / "train.json", lambda x: x.update(categories=CLASSES[:2]))
-    _, cfg = read_job(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
+    _, cfg = prepare(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
                                                        str(tmp_path / "plain.pth"))))  # fmt: skip
     Trainer(cfg).resume_or_load(resume=False)
     assert "another number of classes: cls_score starts anew, everything else" in caplog.text
@@ -438,12 +465,12 @@ def test_weights_without_names_but_another_class_count(pretrained, data, tmp_pat
 
 def test_a_run_does_not_go_on_with_other_classes(pretrained, data):
     edit(data / "train.json", lambda x: x["categories"][0].update(name="pink"))
-    _, cfg = read_job(job(*flags(data, "train"), *tiny(pretrained.parent)))
+    _, cfg = prepare(job(*flags(data, "train"), *tiny(pretrained.parent)))
     assert "without --resume" in message(Trainer(cfg).resume_or_load, resume=True)
 
 
 def test_the_same_classes_are_taken_over(pretrained, data, tmp_path, caplog):
-    _, cfg = read_job(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
+    _, cfg = prepare(job(*flags(data, "train"), *tiny(tmp_path / "second", "MODEL.WEIGHTS",
                                                        str(pretrained))))  # fmt: skip
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)

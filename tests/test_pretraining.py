@@ -7,8 +7,6 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from miniature import CLASSES, SHORT, TRAIN, VAL, mini_datasets, one_thread
 
-from scopenet import load_config
-from scopenet.engine.checkpoint import SafeCheckpointer
 from experiments.pretraining import (
     CROP_SIZE,
     CropClassifier,
@@ -17,6 +15,8 @@ from experiments.pretraining import (
     pretrain,
     save_backbone,
 )
+from scopenet import load_config
+from scopenet.engine.checkpoint import SafeCheckpointer
 
 # The smallest ResNet that Detectron2 has.
 SMALL = [

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
 import torch
@@ -101,9 +102,9 @@ def write_toy(path, metadata: Metadata | None = METADATA, text: str | None = Non
     return path
 
 
-def run_python(program: str, *arguments) -> subprocess.CompletedProcess:
+def run_python(program: str, *arguments, flags=()) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, *flags, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
@@ -254,18 +255,27 @@ def test_files_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     "text, named",
     [
-        (None, "export_model.py"),
+        (None, "scopenet export"),
         ("{", "damaged"),
         ("[]", "damaged"),
         (json.dumps({"format": 2} | asdict(METADATA)), "format 2"),
         (json.dumps({"format": 1} | asdict(METADATA) | {"precision": "int3"}), "int3"),
         (json.dumps({"format": 1} | asdict(METADATA) | {"min_size": -1}), "damaged"),
+        (json.dumps({"format": 1} | asdict(METADATA) | {"class_names": [1]}), "damaged"),
         (json.dumps({"format": 1, "class_names": []}), "damaged"),
     ],
 )
 def test_metadata_that_are_missing_or_damaged(tmp_path, suffix, text, named):
     message = error_of(write_toy(tmp_path / f"model{suffix}", None, text))
     assert named in message and str(tmp_path) in message
+
+
+def test_damaged_metadata_are_refused_by_an_optimized_python_too():
+    program = (
+        "import sys; from scopenet.runtime.metadata import *; parse_metadata(sys.argv[1], 'x')"
+    )
+    done = run_python(program, replace(METADATA, min_size=-1).to_json(), flags=["-O"])
+    assert done.returncode == 1 and "The metadata in x are damaged: " in done.stderr
 
 
 def test_metadata_come_back():
@@ -287,6 +297,24 @@ def test_metadata_come_back():
 )
 def test_settings_that_cannot_be(tmp_path, suffix, options, named):
     assert named in error_of(write_toy(tmp_path / f"model{suffix}"), **options)
+
+
+@pytest.mark.parametrize("device", ["cpu", "CUDA", "tensorrt", "TensorRT"])
+def test_devices_of_onnxruntime(tmp_path, monkeypatch, device):
+    available = [f"{x}ExecutionProvider" for x in ("Tensorrt", "CUDA", "CPU")]
+    seen, session = [], onnxruntime.InferenceSession
+
+    def spy(path, options, providers):
+        seen.extend(providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    path = write_toy(tmp_path / "model.onnx")
+    Predictor(path, device=device)
+    assert len(seen) == 1 and seen[0].lower() == f"{device}ExecutionProvider".lower()
+    assert seen[0] in available
+    assert "which has tensorrt, cuda, cpu." in error_of(path, device="rocm")
 
 
 @pytest.mark.parametrize(
@@ -358,29 +386,65 @@ os.kill(os.getpid(), signal.SIGUSR1)
     assert (done.returncode, done.stdout.strip()) == (0, "handled"), done.stderr
 
 
-def test_without_torch_and_detectron2(toy, tmp_path):
-    """In a process that has neither, results are plain arrays and nothing of the rest is loaded."""
-    cv2.imwrite(str(tmp_path / "image.png"), image(100, 50))
-    program = """
+HIDE = """
 import sys
 from importlib.machinery import PathFinder
 
 class Without(PathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "detectron2", "PIL", "yaml", "yacs"):
+        if name.split(".")[0] in HIDDEN:
             raise ModuleNotFoundError(name)
 
 import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda x, *a: None if x in ("torch", "detectron2") else find(x, *a)
 sys.meta_path.insert(0, Without())
+
+def show(found):
+    print(type(found).__name__, len(found), found.pred_boxes.tolist(), found.pred_classes.tolist(),
+          found.image_size)
+"""
+FOUND = f"{ArrayInstances.__name__} 1 [[0.0, 0.0, 50.0, 100.0]] [2] (100, 50)"
+FRAMEWORKS = ["torch", "torchvision", "detectron2", "omegaconf", "yacs", "yaml", "pycocotools"]
+
+
+def run_without(hidden: list[str], program: str, *arguments) -> list[str]:
+    """The lines that a program prints in a process that cannot import some packages."""
+    done = run_python(f"HIDDEN = {hidden}\n{HIDE}\n{program}", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_without_torch_and_detectron2(toy, tmp_path):
+    """In a process that has neither, results are plain arrays and nothing of the rest is loaded."""
+    cv2.imwrite(str(tmp_path / "image.png"), image(100, 50))
+    program = """
 import cv2
 from scopenet.runtime import Predictor
-instances = Predictor(sys.argv[1])(cv2.imread(sys.argv[2]))["instances"]
-print(type(instances).__name__, len(instances), instances.pred_boxes.tolist(),
-      instances.pred_classes.tolist(), instances.image_size)
+show(Predictor(sys.argv[1])(cv2.imread(sys.argv[2]))["instances"])
 """
-    done = run_python(program, toy, tmp_path / "image.png")
-    assert done.returncode == 0, done.stderr
-    expected = f"{ArrayInstances.__name__} 1 [[0.0, 0.0, 50.0, 100.0]] [2] (100, 50)"
-    assert done.stdout.strip() == expected
+    assert run_without([*FRAMEWORKS, "PIL"], program, toy, tmp_path / "image.png") == [FOUND]
+
+
+def test_detector_without_torch_and_detectron2(toy, tmp_path):
+    """The same by the one object for all detectors, which reads files with Pillow."""
+    cv2.imwrite(str(tmp_path / "image.png"), image(100, 50))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    program = """
+from scopenet import Detector
+detector = Detector.load(sys.argv[1])
+show(detector(sys.argv[2])["instances"])
+show(Detector.load(sys.argv[3], device="CPU")([sys.argv[2]])[0]["instances"])
+print(detector.class_names, detector.category_ids, detector.network)
+try:
+    detector(sys.argv[4])
+except ValueError as error:
+    print(error)
+"""
+    files = [toy, tmp_path / "image.png", tmp_path, tmp_path / "broken.png"]
+    assert run_without(FRAMEWORKS, program, *files) == [
+        FOUND,
+        FOUND,
+        "['red', 'green', 'blue'] [1, 2, 3] None",
+        f"{tmp_path / 'broken.png'} cannot be read (no known image format).",
+    ]

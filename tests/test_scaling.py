@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopenet.config_file import ConfigError, load_config
+from scopenet import ConfigError, load_config
 from scopenet.engine.checks import check_reference_world_size
 from scopenet.engine.scaling import scaling_advice
 from scopenet.engine.trainer import Trainer

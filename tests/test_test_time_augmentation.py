@@ -14,7 +14,7 @@ from test_detection import FIELDS
 from torch.nn.parallel import DistributedDataParallel
 
 from scopenet import ConfigError, ScopeNetWithTTA, load_config
-from scopenet.engine.command import main, read_job
+from scopenet.engine.command import main, prepare
 from scopenet.modeling.test_time_augmentation import merge, mirror, views
 
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
@@ -331,8 +331,8 @@ def test_keys_that_make_no_sense_get_one_sentence(tmp_path, overrides, expected)
     with mini_datasets(tmp_path / "data"):
         arguments = mini_overrides(tmp_path / "out", *AUG, *overrides)
         with pytest.raises(ConfigError, match=expected) as caught:
-            read_job(job(ONE_X, *arguments))
+            prepare(job(ONE_X, *arguments))
         arguments[arguments.index("TEST.AUG.ENABLED") + 1] = "False"
-        read_job(job(ONE_X, *arguments))
+        prepare(job(ONE_X, *arguments))
     text = str(caught.value)
     assert len(text.splitlines()) == 1 and text.endswith(".")

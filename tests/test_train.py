@@ -35,11 +35,11 @@ from miniature import (
 )
 
 import scopenet
-from scopenet import ConfigError, ScopeHead, load_config
-from scopenet.engine import launch, trainer
+from scopenet import ConfigError, ScopeHead, cli, load_config
+from scopenet.engine import launch, precision
+from scopenet.engine.command import main
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.launch import available_cores, check_num_workers
-from scopenet.engine.command import main, run
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
 SCRIPT = ROOT / "projects" / "ScopeNet" / "train_net.py"
@@ -320,7 +320,7 @@ def in_float32(data, tmp_path_factory) -> Losses:
 
 
 def test_bfloat16_on_the_cpu(in_float32, tmp_path, monkeypatch, head_dtypes):
-    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: True)  # it may be an emulation
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)  # it may be an emulation
     more = ["SOLVER.AMP.ENABLED", "True"]
     _, losses = run_job(ONE_X, *without_evaluation(tmp_path, *more))
     assert head_dtypes == [torch.bfloat16] * 2
@@ -331,16 +331,16 @@ def test_bfloat16_on_the_cpu(in_float32, tmp_path, monkeypatch, head_dtypes):
     assert {x.dtype for x in weights(tmp_path).values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("autocast_trainer", [True, False])
-def test_losses_of_a_peer_are_in_float32(autocast_trainer):
+@pytest.mark.parametrize("in_training", [True, False])
+def test_losses_of_a_peer_are_in_float32(in_training):
     retinanet = ["MODEL.FPN.OUT_CHANNELS", "32", "MODEL.RETINANET.NUM_CLASSES", "3"]
     model = build_model(load_config("peers/RetinaNet_R_50_FPN_1x.yaml", [*TINY, *retinanet]))
-    if autocast_trainer:
-        trainer.CPUAutocastTrainer(model, [], None)
+    if in_training:
+        precision.autocast_in_training(model)
     with torch.autocast("cpu", torch.bfloat16):
         maps = [torch.zeros(1, 32, 2, 2)] * 5
         dtypes = {x.dtype for outputs in model.head(maps) for x in outputs}
-    assert dtypes == {torch.float32 if autocast_trainer else torch.bfloat16}
+    assert dtypes == {torch.float32 if in_training else torch.bfloat16}
 
 
 def test_average_recall_is_that_of_coco():
@@ -358,7 +358,7 @@ def test_average_recall_is_that_of_coco():
 
 
 def test_cpu_without_bfloat16_trains_in_float32(in_float32, tmp_path, monkeypatch, head_dtypes):
-    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
     more = ["SOLVER.AMP.ENABLED", "True"]
     _, losses = run_job(ONE_X, *without_evaluation(tmp_path, *more))
     assert head_dtypes == [torch.float32] * 2
@@ -546,7 +546,7 @@ def test_number_of_gpus(monkeypatch, num_gpus, is_enough):
 def test_mistake_ends_the_program_with_its_sentence(data, tmp_path):
     overrides = mini_overrides(tmp_path / "output", "MODEL.SCOPENET.NUM_CLASSES", "4")
     with pytest.raises(SystemExit) as caught:
-        run(job(ONE_X, *overrides))
+        cli.run("train", ["--config-file", ONE_X, *overrides])
     assert re.fullmatch(
         r"error: MODEL\.SCOPENET\.NUM_CLASSES is 4, but .* to 3\.", caught.value.code
     )

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import scopenet
-from scopenet.data import trees
+import prepare_trees as trees
+from scopenet.errors import ConfigError
 
-SCRIPT = Path(scopenet.__file__).parents[1] / "datasets/prepare_trees.py"
 TILE = 10  # px
 PHOTOS = {  # random pixels of shape (H, W, 3)
     "train": np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8),
@@ -167,13 +166,13 @@ def test_other_wheel_is_refused(root, wheel):
     content = bytearray(wheel.read_bytes())
     content[len(content) // 2] ^= 1  # a single bit
     wheel.write_bytes(content)
-    with pytest.raises(ValueError, match="is not the wheel of deepforest==2.1.0"):
+    with pytest.raises(ConfigError, match="is not the wheel of deepforest==2.1.0"):
         trees.prepare_trees(root, tile=TILE, wheel=wheel)
     assert times(root) == {}
 
 
 def test_missing_wheel(root, wheel):
-    with pytest.raises(ValueError, match="nowhere.whl cannot be read"):
+    with pytest.raises(ConfigError, match="nowhere.whl cannot be read"):
         trees.prepare_trees(root, tile=TILE, wheel=wheel.with_name("nowhere.whl"))
     assert times(root) == {}
 
@@ -181,14 +180,14 @@ def test_missing_wheel(root, wheel):
 def test_other_number_of_boxes(root, wheel, monkeypatch):
     # Of the last split, by which time the first must not have been written.
     monkeypatch.setitem(trees.PHOTOGRAPHS, "val", trees.Photograph("val_photo", 2))
-    with pytest.raises(ValueError, match=r"val_photo.xml has 1 boxes instead of 2"):
+    with pytest.raises(ConfigError, match=r"val_photo.xml has 1 boxes instead of 2"):
         trees.prepare_trees(root, tile=TILE, wheel=wheel)
     assert times(root) == {}
 
 
 @pytest.mark.parametrize("tile", [0, 11])
 def test_impossible_tile(root, wheel, tile):
-    with pytest.raises(ValueError, match=f"1 to 10 pixels, not {tile}"):
+    with pytest.raises(ConfigError, match=f"1 to 10 pixels, not {tile}"):
         trees.prepare_trees(root, tile=tile, wheel=wheel)
     assert times(root) == {}
 
@@ -196,17 +195,23 @@ def test_impossible_tile(root, wheel, tile):
 def test_pip_fails(root, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Looking ...\nERROR: no route\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
-    with pytest.raises(RuntimeError, match="ERROR: no route; .*--wheel"):
+    with pytest.raises(ConfigError, match="ERROR: no route; .*--wheel"):
         trees.prepare_trees(root, tile=TILE)
     assert times(root) == {}
 
 
-def test_script(root, wheel, monkeypatch, capsys):
+def test_program(root, wheel, monkeypatch, capsys):
     arguments = ["--tile", str(TILE), "--wheel", str(wheel), "--output", str(root)]
     monkeypatch.setattr("sys.argv", ["prepare_trees.py", *arguments])
     for state in ("wrote train and val", "complete, nothing to do"):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        trees.main()
         assert capsys.readouterr().out == f"{root / 'trees'}: {state}\n"
+
+
+def test_script_refuses_a_wheel_in_one_sentence(root, wheel, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--wheel", str(wheel), "--output", str(root)])
+    with pytest.raises(SystemExit, match=f"error: {wheel} is not the wheel of"):
+        runpy.run_path(trees.__file__, run_name="__main__")  # which expects the real wheel
 
 
 # The real one

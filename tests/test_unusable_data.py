@@ -14,8 +14,8 @@ from miniature import LONG, SHORT, TRAIN, mini_datasets
 from PIL import Image
 
 from scopenet import ConfigError
-from scopenet.data.image_file import unreadable_image
 from scopenet.data.loader import UNREADABLE, build_train_loader, build_validation_loader
+from scopenet.data.unreadable import unreadable_image
 from scopenet.data.usable_boxes import drop_unusable_boxes
 
 SIZE = 7
@@ -120,7 +120,7 @@ def test_evaluation_is_bounded_too(dicts):
 
 def test_why_an_image_is_unreadable(dicts, tmp_path):
     assert "truncated" in unreadable_image(dicts[0])
-    assert unreadable_image(dicts[1]) == "no image"
+    assert unreadable_image(dicts[1]) == "no known image format"
     assert unreadable_image(dicts[-1]) == ""
     assert unreadable_image({"file_name": str(tmp_path / "x.png")}) == "No such file or directory"
     height, width = dicts[-1]["height"], dicts[-1]["width"]

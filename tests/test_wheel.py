@@ -1,13 +1,18 @@
-"""The wheel that is built from the clone: complete, and enough to build a model and predict."""
+"""The wheel that is built from the clone: complete, and enough to build a model and predict; with
+the program, and without the laboratory."""
 
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+
+from scopenet import __version__
+from scopenet.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -23,6 +28,15 @@ model = model_zoo.get("Digits-ScopeNet_R_18_FPN.yaml", device="cpu").eval()
 with torch.no_grad():
     (output,) = model([{"image": torch.zeros(3, 64, 64), "height": 32, "width": 32}])
 print(output["instances"].image_size)
+"""
+
+HELP = """
+from contextlib import suppress
+from scopenet import cli
+
+for name in cli.COMMANDS:
+    with suppress(SystemExit):
+        cli.run(name, ["--help"])
 """
 
 
@@ -61,16 +75,38 @@ def test_wheel_is_complete(site):
     assert {x.name for x in site.iterdir() if x.suffix != ".dist-info"} == {"scopenet"}
 
 
-@pytest.mark.slow
-def test_wheel_finds_its_configs_and_predicts(site, tmp_path):
+def run_python(site: Path, folder: Path, *arguments: str) -> str:
+    """What Python prints in ``folder``, with the wheel's content in place of the clone's."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM],
-        cwd=tmp_path,
+        [sys.executable, *arguments],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    *files, size = done.stdout.splitlines()[-5:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_wheel_finds_its_configs_and_predicts(site, tmp_path):
+    *files, size = run_python(site, tmp_path, "-W", "ignore", "-c", PROGRAM).splitlines()[-5:]
     assert len(files) == 4 and all(Path(x).is_relative_to(site) for x in files)
     assert size == "(32, 32)"
+
+
+@pytest.mark.slow
+def test_wheel_has_the_program(site, tmp_path):
+    (info,) = site.glob("*.dist-info")
+    (script,) = Distribution.at(info).entry_points.select(group="console_scripts")
+    assert (script.name, script.value) == ("scopenet", "scopenet.cli:main")
+    said = run_python(site, tmp_path, "-m", "scopenet", "--help")
+    assert all(f"\n  {name} " in said for name in COMMANDS)
+    said = run_python(site, tmp_path, "-m", "scopenet", "--version")
+    assert said.split()[:2] == ["scopenet", __version__] and "detectron2" in said
+
+
+@pytest.mark.slow
+def test_every_subcommand_of_the_wheel_says_what_it_takes(site, tmp_path):
+    said = run_python(site, tmp_path, "-W", "ignore", "-c", HELP)
+    assert all(f"usage: scopenet {name} " in said for name in COMMANDS)

@@ -1,13 +1,12 @@
 """Make the weights that the detectors of a dataset preset start from."""
 
 import argparse
-import sys
 
-from scopenet.config_file import load_config
-from scopenet.errors import ConfigError
-from scopenet.engine.checks import check_datasets
 from experiments.presets import apply_preset, read_preset
 from experiments.pretraining import pretrain
+from scopenet.config_file import load_config
+from scopenet.engine.checks import check_datasets
+from scopenet.errors import ConfigError, one_sentence_errors
 
 
 def main() -> None:
@@ -16,18 +15,16 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    try:
-        cfg = load_config("Base-ScopeNet.yaml")
-        apply_preset(cfg, read_preset(args.preset))
-        cfg.MODEL.BACKBONE.FREEZE_AT = 0
-        if not cfg.MODEL.WEIGHTS or "://" in cfg.MODEL.WEIGHTS:
-            raise ConfigError(f"Preset {args.preset} names no file in MODEL.WEIGHTS to be made.")
-        check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    cfg = load_config("Base-ScopeNet.yaml")
+    apply_preset(cfg, read_preset(args.preset))
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    if not cfg.MODEL.WEIGHTS or "://" in cfg.MODEL.WEIGHTS:
+        raise ConfigError(f"Preset {args.preset} names no file in MODEL.WEIGHTS to be made.")
+    check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     share = pretrain(cfg, args.iterations, args.seed)
     print(f"{cfg.MODEL.WEIGHTS}: {share:.1%} of new crops named rightly")
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence_errors():
+        main()

@@ -1,12 +1,12 @@
 """Write the tables and figures of a results file of run_experiments.py."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from experiments.plots import draw_results
 from experiments.report import in_paper_order, write_tables
 from experiments.results import Results
+from scopenet.errors import ConfigError, one_sentence_errors
 
 
 def main() -> None:
@@ -16,11 +16,8 @@ def main() -> None:
     args = parser.parse_args()
     output = args.output or args.results.parent
     if not args.results.is_file():
-        sys.exit(f"error: {args.results} does not exist; run_experiments.py writes such files.")
-    try:
-        results = Results(args.results).read()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        raise ConfigError(f"{args.results} does not exist; run_experiments.py writes such files.")
+    results = Results(args.results).read()
     output.mkdir(parents=True, exist_ok=True)
     write_tables(results, output / f"{args.results.stem}.md")
     for dataset, chosen in results.groupby("dataset"):
@@ -31,4 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence_errors():
+        main()

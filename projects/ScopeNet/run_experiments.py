@@ -5,14 +5,13 @@ again. Several of these processes may share the work.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from scopenet.errors import ConfigError
 from experiments.harness import run_jobs
-from experiments.jobs import Job, list_configs
+from experiments.job import Job, list_configs
 from experiments.report import in_paper_order, results_table
 from experiments.results import Results
+from scopenet.errors import ConfigError, one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,18 +36,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     results = Results(args.results or args.output / "results.csv")
-    try:
-        configs = list_configs(args.configs)
-        jobs = [Job(c, args.preset, seed, args.schedule) for seed in args.seeds for c in configs]
-        errors = run_jobs(jobs, args.output, results, num_gpus=args.num_gpus)
-        table = results.read()
-    except (ConfigError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    configs = list_configs(args.configs)
+    jobs = [Job(c, args.preset, seed, args.schedule) for seed in args.seeds for c in configs]
+    errors = run_jobs(jobs, args.output, results, num_gpus=args.num_gpus)
+    table = results.read()
     rows = table[table["dataset"] == jobs[0].dataset]
     print(results_table(rows, in_paper_order(job.name for job in jobs)))
     if errors:
-        sys.exit(f"error: {len(errors)} runs failed; the same command tries them again.")
+        raise ConfigError(f"{len(errors)} runs failed; the same command tries them again.")
 
 
 if __name__ == "__main__":
-    main()
+    with one_sentence_errors():
+        main()

@@ -10,7 +10,7 @@ import pandas as pd
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .ground_truth import BOX
+from .boxes import BOX
 
 Ranges = Mapping[str, tuple[float, float]]  # name -> [low, high)
 ALL: Ranges = {"all": (-math.inf, math.inf)}
@@ -19,7 +19,7 @@ MAX_DETECTIONS = 100  # per image, COCO's
 
 
 def _coco(table: pd.DataFrame, images: Sequence[int], num_classes: int, quantity: str) -> COCO:
-    """``table`` as pycocotools wants it, with ``quantity`` in the place of the area, the one
+    """Convert ``table`` for pycocotools, with ``quantity`` in the place of the area, the one
     property of a box by which COCOeval can restrict what counts."""
     x0, y0, x1, y1 = table[BOX].to_numpy(float).T
     columns = {
@@ -53,7 +53,7 @@ def evaluate(
     quantity: str = "area",
     use_classes: bool = True,
 ) -> COCOeval:
-    """An evaluated and accumulated ``COCOeval``.
+    """Evaluate and accumulate a ``COCOeval``.
 
     Args:
         ground_truth, detections: see :mod:`scopenet.analysis`. Their ids in the result are their
@@ -85,7 +85,7 @@ def evaluate(
 def mean_precision(
     coco_eval: COCOeval, *, name: str = "all", iou: float | None = None, recall: float | None = None
 ) -> float:
-    """Interpolated precision in [0, 1], mean over the classes that have ground truths.
+    """Average the interpolated precision, in [0, 1], over the classes that have ground truths.
 
     Args:
         name: of the range.
@@ -106,20 +106,20 @@ def mean_precision(
     return float(known.mean()) if known.size else math.nan
 
 
-def matches(coco_eval: COCOeval, iou: float = 0.5) -> pd.DataFrame:
-    """COCO's assignment of detections to ground truths, over the first of the ranges.
+def matches(coco_eval: COCOeval) -> pd.DataFrame:
+    """Return COCO's assignment of detections to ground truths, at the first of the IoU thresholds
+    and over the first of the ranges.
 
     Returns:
         for each detection, by row number: ``truth``, the id of its ground truth or 0, and
         ``ignored``, whether it counts neither as right nor as wrong (crowds). Detections beyond the
         100 best of an image and class are absent.
     """
-    t = int(np.isclose(coco_eval.params.iouThrs, iou).argmax())
     first_range = coco_eval.params.areaRng[0]
     images = [x for x in coco_eval.evalImgs if x is not None and x["aRng"] == first_range]
     columns = {
         "detection": np.concatenate([[], *(x["dtIds"] for x in images)]).astype(int) - 1,
-        "truth": np.concatenate([[], *(x["dtMatches"][t] for x in images)]).astype(int),
-        "ignored": np.concatenate([[], *(x["dtIgnore"][t] for x in images)]).astype(bool),
+        "truth": np.concatenate([[], *(x["dtMatches"][0] for x in images)]).astype(int),
+        "ignored": np.concatenate([[], *(x["dtIgnore"][0] for x in images)]).astype(bool),
     }
     return pd.DataFrame(columns).set_index("detection").sort_index()

@@ -7,15 +7,16 @@ own, so its definitions stand here; matching and AP are COCO's. The figures are 
 puts only the one with the higher score right, whichever of the two types is looked at.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
+from .boxes import BOX, best_overlaps, overlaps
 from .coco_evaluation import evaluate, matches, mean_precision
-from .ground_truth import BOX
-from .overlaps import best_overlaps, overlaps
+from .page import Figure, Section, Table, make_table
+from .plots import draw_bars, figure_uri, new_figure
+from .run import Run
 
+TITLE = "What kinds of errors are made?"
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # t_f and t_b of section 2.2
 ERRORS = {
     "classification": "on an object, but of another class",
@@ -30,7 +31,7 @@ ERRORS = {
 def label_errors(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, matched: pd.DataFrame
 ) -> pd.DataFrame:
-    """The error type of each detection.
+    """Find the error type of each detection.
 
     Args:
         matched: of :func:`~.coco_evaluation.matches` at IoU 0.5.
@@ -62,8 +63,8 @@ def label_errors(
 
 
 def missed_truths(errors: pd.DataFrame, ground_truth: pd.DataFrame) -> pd.Index:
-    """Ids of the ground truths that neither a right detection nor one with a wrong class or place
-    is about."""
+    """List the ids of the ground truths that neither a right detection nor one with a wrong class
+    or place is about."""
     true = ground_truth[ground_truth.iscrowd == 0]
     return pd.Index(true.id[~true.id.isin(errors.truth)])
 
@@ -71,7 +72,7 @@ def missed_truths(errors: pd.DataFrame, ground_truth: pd.DataFrame) -> pd.Index:
 def fix(
     detections: pd.DataFrame, ground_truth: pd.DataFrame, errors: pd.DataFrame, error: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Detections and ground truth as if one type of error did not exist.
+    """Return detections and ground truth as if one type of error did not exist.
 
     A wrong class or box is put right, for the best detection of each ground truth that is not found
     yet; other detections with this error are taken out. Missed ground truths are taken out, too.
@@ -92,11 +93,14 @@ def fix(
     return detections.drop(wrong.index.difference(fixable.index)), ground_truth
 
 
-def error_costs(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, *, images: Sequence[int], num_classes: int
-) -> pd.DataFrame:
-    """By error type: "count", and "dAP50", by how many points AP50 rises when it alone is fixed."""
-    options = {"images": images, "num_classes": num_classes, "iou_thresholds": [FOREGROUND_IOU]}
+def error_costs(detections: pd.DataFrame, ground_truth: pd.DataFrame, **options) -> pd.DataFrame:
+    """Count the errors of each type, as "count", and measure as "dAP50" by how many points AP50
+    rises when the type alone is fixed.
+
+    Args:
+        options: ``images`` and ``num_classes`` of :func:`~.coco_evaluation.evaluate`.
+    """
+    options |= {"iou_thresholds": [FOREGROUND_IOU]}
     result = evaluate(ground_truth, detections, **options)
     before = mean_precision(result)
     errors = label_errors(detections, ground_truth, matches(result))
@@ -108,3 +112,44 @@ def error_costs(
         after = mean_precision(evaluate(true, found, **options))
         rows[error] = {"count": counts.get(error, 0), "dAP50": 100 * (after - before)}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _figure(costs: list[pd.DataFrame], runs: list[Run]) -> Figure:
+    figure, ((axis,),) = new_figure(1, 1, height=3.0)
+    bars = {run.name: x.dAP50.tolist() for run, x in zip(runs, costs, strict=True)}
+    draw_bars(axis, bars, list(ERRORS))
+    axis.set_ylabel("rise of AP50 (points)")
+    axis.margins(y=0.12)
+    axis.legend(loc="best")
+    counts = " and ".join(f"{len(x.detections)} of {x.name}" for x in runs)
+    return Figure(
+        figure_uri(figure),
+        "By how many points AP50 would rise if one type of error alone did not exist. "
+        f"{len(runs[0].dataset.truths)} objects; detections: {counts}.",
+        "Bar chart of the cost of each type of error",
+    )
+
+
+def _table(name: str, costs: pd.DataFrame) -> Table:
+    costs = costs.rename(columns={"dAP50": "AP50 cost"})
+    costs.insert(0, "what it is", pd.Series(ERRORS))
+    caption = (
+        f"How many errors of each type there are among all detections of {name}, whatever their "
+        "score, and their cost in points of AP50."
+    )
+    return make_table(costs, caption, name="error", digits={"count": 0})
+
+
+def section(runs: list[Run]) -> Section:
+    """Show error types after TIDE, how many there are and what they cost."""
+    dataset = runs[0].dataset
+    costs = [error_costs(x.detections, dataset.ground_truth, **dataset.options) for x in runs]
+    text = [
+        "The error types of TIDE (Bolya et al. 2020), with its thresholds: a match needs an IoU "
+        "of 0.5, and below 0.1 a detection is about nothing. The cost of a type is the rise of "
+        "AP50 when it alone is put right: the class or the box corrected, or the detection or "
+        "missed object taken out. Costs do not add up, and a detection with a low score counts "
+        "as much as any other but costs little.",
+    ]
+    tables = [_table(run.name, x) for run, x in zip(runs, costs, strict=True)]
+    return Section("errors", TITLE, text, [_figure(costs, runs), *tables])

@@ -1,14 +1,14 @@
 """The page: sections of text, figures and tables, written as one HTML file."""
 
 import math
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ..atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,13 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first one of each row is its name.
-
-    Attributes:
-        is_text: for each column whether it holds words and not numbers.
-    """
+    """Cells as text; the first one of each row is its name."""
 
     header: list[str]
     rows: list[list[str]]
     caption: str
-    is_text: list[bool]
+    is_text: list[bool]  # by column, whether it holds words and not numbers
     kind: str = "table"
-
-
-@dataclass(frozen=True)
-class Section:
-    """
-    Attributes:
-        key: the anchor of the section in the page.
-        text: paragraphs.
-        missing: why there is nothing to see, or "".
-    """
-
-    key: str
-    title: str
-    text: list[str]
-    blocks: list[Figure | Gallery | Table] = field(default_factory=list)
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,11 +51,20 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class Section:
+    """The answer to one question."""
+
+    key: str  # its anchor in the page
+    title: str
+    text: list[str] = field(default_factory=list)  # paragraphs
+    blocks: list[Figure | Gallery | Table] = field(default_factory=list)
+    missing: str = ""  # why there is nothing to see
+    headlines: list[Headline] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Page:
-    """
-    Attributes:
-        facts: what was measured with what, as pairs of a name and a text.
-    """
+    """All of it; the facts are what was measured with what, as pairs of a name and a text."""
 
     title: str
     subtitle: str
@@ -85,25 +74,23 @@ class Page:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A figure as text; a dash where it is not known."""
+    """Write a figure; a dash where it is not known."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def make_table(
-    frame: pd.DataFrame, caption: str, *, name: str = "", digits: Mapping[str, int] | int = 1
+    frame: pd.DataFrame, caption: str, *, name: str = "", digits: dict[str, int] | None = None
 ) -> Table:
-    """A table of ``frame``, its index as the first column.
+    """Write ``frame`` as a table, its index as the first column.
 
     Args:
         name: heading of the first column.
-        digits: behind the point, for all columns or for each of them by name (1 by default).
+        digits: behind the point, by column; 1 by default.
     """
-    of_column = [
-        digits if isinstance(digits, int) else digits.get(column, 1) for column in frame.columns
-    ]
+    of_column = [(digits or {}).get(column, 1) for column in frame]
     rows = [
         [str(key), *(_cell(x, d) for x, d in zip(row, of_column, strict=True))]
-        for key, row in zip(frame.index, frame.itertuples(index=False), strict=True)
+        for key, *row in frame.itertuples()
     ]
     is_text = [True, *(frame[column].map(type).eq(str).any() for column in frame.columns)]
     return Table([name, *map(str, frame.columns)], rows, caption, is_text)
@@ -114,9 +101,9 @@ def _cell(value: Any, digits: int) -> str:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; all text is escaped."""
+    """Write the page as HTML; all text is escaped."""
     environment = Environment(
-        loader=PackageLoader("scopenet.analysis"),
+        loader=PackageLoader("scopenet.analysis", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -128,9 +115,4 @@ def render(page: Page) -> str:
 def write_page(page: Page, path: Path) -> None:
     """Write the file whole or not at all; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(render(page), encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(path, render(page))

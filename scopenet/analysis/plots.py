@@ -32,56 +32,54 @@ SCORE_NAMES = {"p_cls": "$p_{cls}$", "p_loc": "$p_{loc}$", "p_box": "$p_{box}$",
 
 
 def new_figure(rows: int, columns: int, *, width: float = 9.0, height: float, **options):
-    """A figure of ``width`` x ``height`` inches and its axes, (rows, columns)."""
+    """Make a figure of ``width`` x ``height`` inches and its axes, (rows, columns)."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _data_uri(content: bytes, kind: str) -> str:
+def data_uri(content: bytes, kind: str) -> str:
+    """Write a picture of the media type image/``kind`` as an address that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def figure_uri(figure: Figure) -> str:
-    """The figure as SVG; what is marked as rasterized in it is a bitmap of 150 dpi."""
+    """Write the figure as SVG; what is marked as rasterized in it is a bitmap of 150 dpi."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
-    return _data_uri(buffer.getvalue(), "svg+xml")
-
-
-def png_uri(content: bytes) -> str:
-    return _data_uri(content, "png")
+    return data_uri(buffer.getvalue(), "svg+xml")
 
 
 def photo_uri(pixels: np.ndarray) -> str:
-    """An RGB uint8 image (H, W, 3) as JPEG."""
+    """Write an RGB uint8 image (H, W, 3) as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
-    return _data_uri(buffer.getvalue(), "jpeg")
+    return data_uri(buffer.getvalue(), "jpeg")
 
 
 def draw_matrix(
-    axis: Axes, counts: np.ndarray, *, labels: Sequence[str] | None = None, digits: bool = True
+    axis: Axes, counts: np.ndarray, labels: tuple[Sequence[str], Sequence[str]] | None
 ) -> None:
-    """Counts (N, M) as shares of their row in percent: as colours, and as numbers in the cells."""
+    """Draw counts (N, M) as shares of their row in percent: as colours and, where the rows and the
+    columns have labels, as numbers."""
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(100 * counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     axis.grid(False)
-    if digits:
-        for (i, j), share in np.ndenumerate(shares):
-            if counts[i, j]:
-                color = "white" if share > 60 else "0.2"
-                text = f"{share:.0f}" if share >= 0.5 else "·"
-                axis.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-    if labels is not None:
-        axis.set_xticks(range(counts.shape[1]), labels[: counts.shape[1]], rotation=45, ha="right")
-        axis.set_yticks(range(counts.shape[0]), labels[: counts.shape[0]])
+    if labels is None:
+        return
+    for (i, j), share in np.ndenumerate(shares):
+        if counts[i, j]:
+            color = "white" if share > 60 else "0.2"
+            text = f"{share:.0f}" if share >= 0.5 else "·"
+            axis.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
+    axis.set_yticks(range(len(counts)), labels[0])
+    axis.set_xticks(range(counts.shape[1]), labels[1], rotation=45, ha="right")
 
 
 def draw_bars(axis: Axes, values: dict[str, Sequence[float]], names: Sequence[str]) -> None:
-    """Bars side by side, with their values written above them.
+    """Draw bars side by side, with their values written above them.
 
     Args:
         values: name of the run -> one value per name, NaN where there is none.

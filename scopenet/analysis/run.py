@@ -1,62 +1,82 @@
 """A detector run over labelled images, as tables."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import nn
 from tqdm import tqdm
 
-from ..modeling import ScopeNet
-from .borders import DIRECTIONS, borders_table, positives_table, predict_borders
-from .detector import Detector
-from .ground_truth import BOX, add_shape
+from ..detector import Detector
+from ..engine.checks import check_config
+from ..errors import ConfigError
+from ..modeling import ScopeNet, ScopeNetWithTTA
+from .borders import DIRECTIONS, border_tables
+from .boxes import BOX, add_shape, true_ious
+from .coco_evaluation import evaluate, matches
+from .dataset import Dataset
 
 BORDER_SCORES = [f"p_{x}" for x in DIRECTIONS]
 
 
 @dataclass(frozen=True)
-class Bins:
-    """The bins and anchors of a ScopeNet, and how it uses them; N may be 1."""
-
-    level_names: list[str]
-    edges: Tensor  # (L, N+1) px, nominal
-    start: Tensor  # (L, N) log2 px, anchors before training
-    learned: Tensor  # (L, N) log2 px
-    uncertainty: bool  # whether sigma^2 is in use
-    guided_score: bool  # whether detections are ranked by p_box
-    borders: pd.DataFrame | None = None  # see `borders_table`; None for N = 1
-    positives: pd.DataFrame | None = None  # see `positives_table`; None for N = 1
-
-    @property
-    def num_bins(self) -> int:
-        return self.start.shape[1]
-
-
-@dataclass(frozen=True)
 class Run:
-    """What a detector found; ``bins`` is None unless it is a ScopeNet."""
+    """What a detector found in a data set."""
 
-    detector: Detector
+    name: str
+    model: nn.Module
+    dataset: Dataset
     detections: pd.DataFrame
-    bins: Bins | None = None
+    borders: pd.DataFrame | None = None  # see `border_tables`; None without a choice of bins
+    positives: pd.DataFrame | None = None
 
     @property
-    def name(self) -> str:
-        return self.detector.name
+    def architecture(self) -> str:
+        return type(self.model).__name__
 
     @property
     def score_columns(self) -> list[str]:
         """The scores worth comparing: all three of equation 3 where there are bins."""
-        has_p_loc = self.bins is not None and self.bins.num_bins > 1
-        return ["p_cls", "p_loc", "p_box"] if has_p_loc else ["score"]
+        return ["score"] if self.borders is None else ["p_cls", "p_loc", "p_box"]
+
+    @cached_property
+    def true_ious(self) -> np.ndarray:
+        return true_ious(self.detections, self.dataset.ground_truth)
+
+    @cached_property
+    def matched(self) -> pd.DataFrame:
+        """At IoU 0.5, see :func:`~.coco_evaluation.matches`."""
+        options = self.dataset.options | {"iou_thresholds": [0.5]}
+        return matches(evaluate(self.dataset.ground_truth, self.detections, **options))
+
+
+def choose_dataset(detector: Detector, dataset_name: str) -> str:
+    """Make ``dataset_name``, by default the config's test set, the one that the detector is tested
+    on; return its name.
+
+    Raises:
+        ConfigError: it is not one set, or cannot be read, or does not fit the config.
+    """
+    config = detector.network.config
+    if dataset_name and isinstance(config, CfgNode):
+        config.DATASETS.TEST = (dataset_name,)
+    elif dataset_name:
+        config.dataloader.test.dataset.names = dataset_name
+    names = detector.network.settings.DATASETS.TEST
+    if len(names) != 1:
+        raise ConfigError(f"{detector.name} has {len(names)} test sets; choose one with --dataset.")
+    check_config(config, training=False)
+    return names[0]
 
 
 def detections_table(instances: Instances, image: int) -> pd.DataFrame:
-    """The detections of one image (COCO's id), see :mod:`scopenet.analysis` for the columns."""
+    """Make a table of the detections of one image (COCO's id), see :mod:`scopenet.analysis`."""
     instances = instances.to("cpu")
     columns = {"label": instances.pred_classes, "score": instances.scores}
     columns |= dict(zip(BOX, instances.pred_boxes.tensor.unbind(1), strict=True))
@@ -68,59 +88,37 @@ def detections_table(instances: Instances, image: int) -> pd.DataFrame:
     return table.assign(image=image, label=table.label.astype(int))
 
 
-@dataclass
-class _BorderRecorder:
-    """Looks at the head's raw outputs of a forward pass that is made anyway."""
-
-    model: ScopeNet
-    predictions: tuple = ()
-    borders: list[pd.DataFrame] = field(default_factory=list)
-    positives: list[pd.DataFrame] = field(default_factory=list)
-
-    def __post_init__(self):
-        self.model.head.register_forward_hook(self._keep)
-
-    def _keep(self, module, inputs, output) -> None:
-        self.predictions = output
-
-    def record(self, batch: list[dict]) -> None:
-        gt_instances = [x["instances"].to(self.model.device) for x in batch]
-        borders = predict_borders(self.model, self.predictions, gt_instances)
-        self.borders.append(borders_table(borders, self.model.bin_edges))
-        self.positives.append(positives_table(borders))
-
-
-def _bins(model: ScopeNet, recorder: _BorderRecorder | None) -> Bins:
-    return Bins(
-        level_names=list(model.head_in_features),
-        edges=model.bin_edges.cpu(),
-        start=model.log2_anchor_start.cpu(),
-        learned=model.log2_anchors.detach().cpu(),
-        uncertainty=model.uncertainty,
-        guided_score=model.guided_score,
-        borders=pd.concat(recorder.borders, ignore_index=True) if recorder else None,
-        positives=pd.concat(recorder.positives, ignore_index=True) if recorder else None,
-    )
-
-
 @torch.no_grad()
-def run_detector(detector: Detector, dataset_dicts: Sequence[dict]) -> Run:
+def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
     """Detect in all images, one by one so that no padding depends on the neighbours.
 
     Args:
-        dataset_dicts: labelled images in Detectron2's format, at least one.
+        name: what legends call the detector.
+
+    Raises:
+        ConfigError: the detector knows classes that the data set has not.
     """
-    model = detector.model
-    is_scopenet = isinstance(model, ScopeNet)
-    recorder = _BorderRecorder(model) if is_scopenet and model.num_bins > 1 else None
-    loader = build_detection_test_loader(
-        list(dataset_dicts), mapper=detector.mapper, num_workers=detector.num_workers
-    )
-    tables = []
-    for batch in tqdm(loader, desc=detector.name, unit="image", mininterval=1.0):
+    network, model = detector.network, detector.network.model
+    model = model.model if isinstance(model, ScopeNetWithTTA) else model  # its single view
+    has_choice = isinstance(model, ScopeNet) and model.num_bins > 1
+    data = network.trainer.test_data(network.settings, dataset.name, labelled=True)
+    loader = build_detection_test_loader(**data | {"dataset": list(dataset.dicts)})
+    found, borders, predictions = [], [], deque(maxlen=1)
+    if has_choice:  # the head's raw outputs of the very pass that makes the detections
+        hook = model.head.register_forward_hook(lambda _, __, output: predictions.append(output))
+    for batch in tqdm(loader, desc=name, unit="image", mininterval=1.0):
         (output,) = model(batch)
-        tables.append(detections_table(output["instances"], batch[0]["image_id"]))
-        if recorder:
-            recorder.record(batch)
-    detections = add_shape(pd.concat(tables, ignore_index=True))
-    return Run(detector, detections, _bins(model, recorder) if is_scopenet else None)
+        found.append(detections_table(output["instances"], batch[0]["image_id"]))
+        if has_choice:
+            gt_instances = [x["instances"].to(model.device) for x in batch]
+            borders.append(border_tables(model, predictions[0], gt_instances))
+    if has_choice:
+        hook.remove()
+    detections = add_shape(pd.concat(found, ignore_index=True))
+    if len(detections) and detections.label.max() >= len(dataset.class_names):
+        raise ConfigError(
+            f"{name} has found class {detections.label.max()}, but data set "
+            f"{dataset.name} has {len(dataset.class_names)} classes."
+        )
+    tables = (pd.concat(x, ignore_index=True) for x in zip(*borders, strict=True))
+    return Run(name, model, dataset, detections, *tables)

@@ -1,13 +1,12 @@
-"""Registers the built-in data sets with Detectron2."""
+"""Register the built-in data sets with Detectron2."""
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from .coco_split import dataset_root
 from .digits import CLASS_NAMES as DIGITS
-from .trees import CLASS_NAMES as TREES
 
-_CLASS_NAMES = {"digits": DIGITS, "trees": TREES}
+CLASS_NAMES = {"digits": DIGITS, "trees": ("tree",)}
 
 
 def register_builtin_datasets() -> None:
@@ -16,7 +15,7 @@ def register_builtin_datasets() -> None:
     Their files are looked for under `dataset_root()` as it is now, when they are used; they need
     not exist yet. Calling this again changes nothing.
     """
-    for dataset, class_names in _CLASS_NAMES.items():
+    for dataset, class_names in CLASS_NAMES.items():
         for split in ("train", "val"):
             name = f"{dataset}_{split}"
             if name in DatasetCatalog:

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..atomic import write_json
+
 Box = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the image; x, y is the top left corner (COCO's XYWH)."""
 
@@ -32,7 +34,7 @@ class Sample(NamedTuple):
 
 
 def dataset_root() -> Path:
-    """The directory of all data sets: `$DETECTRON2_DATASETS`, or `datasets` as in Detectron2."""
+    """Return the directory of all data sets: `$DETECTRON2_DATASETS`, or `datasets`."""
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
@@ -63,7 +65,7 @@ class CocoSplit:
         return self.folder / "annotations" / f"instances_{self.name}.json"
 
     def is_complete(self) -> bool:
-        """Whether the split is on disk, with this very `info` and with all of its images."""
+        """Tell whether the split is on disk, with this very `info` and with all of its images."""
         try:
             content = json.loads(self.json_path.read_text())
             file_names = {image["file_name"] for image in content["images"]}
@@ -84,17 +86,17 @@ class CocoSplit:
             file_name = f"{index:06d}.png"
             Image.fromarray(sample.image).save(self.image_dir / file_name)
             height, width = sample.image.shape[:2]
-            images.append(
-                {
-                    "id": index,
-                    "file_name": file_name,
-                    "width": width,
-                    "height": height,
-                    "license": 1,
-                }
-            )
+            size = {"width": width, "height": height}
+            images.append({"id": index, "file_name": file_name, **size, "license": 1})
             annotations += _annotations(sample, index, first_id=len(annotations) + 1)
-        self._write_json(images, annotations)
+        content = {
+            "info": self.info,
+            "licenses": list(self.licenses),
+            "categories": [{"id": i + 1, "name": n} for i, n in enumerate(self.class_names)],
+            "images": images,
+            "annotations": annotations,
+        }
+        write_json(self.json_path, content)
 
     def _clear(self) -> None:
         # The json goes first: what is left behind by an interruption must not look complete.
@@ -103,18 +105,6 @@ class CocoSplit:
         self.image_dir.mkdir(parents=True, exist_ok=True)
         for path in self.image_dir.glob("*.png"):
             path.unlink()
-
-    def _write_json(self, images: list[dict], annotations: list[dict]) -> None:
-        content = {
-            "info": self.info,
-            "licenses": list(self.licenses),
-            "categories": [{"id": i + 1, "name": n} for i, n in enumerate(self.class_names)],
-            "images": images,
-            "annotations": annotations,
-        }
-        unfinished = self.json_path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(content))
-        os.replace(unfinished, self.json_path)
 
 
 def _annotations(sample: Sample, image_id: int, first_id: int) -> list[dict]:

@@ -1,7 +1,6 @@
-"""YOLO and Pascal VOC folders as COCO json, read by the package `globox`."""
+"""YOLO and Pascal VOC folders as COCO json, read by the package `globox`; ``scopenet convert``."""
 
-import json
-import os
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,12 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from ..atomic import write_json
 from ..errors import ConfigError
+from ..images import EXIF_ORIENTATION, images_in, reason_of
 from .coco_json import class_names, read_coco_json
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
 
 
 def convert(
@@ -21,8 +22,8 @@ def convert(
     """Write ``output``, a COCO json of all images below ``images``.
 
     Args:
-        kind: "yolo" (a .txt per image) or "voc" (an .xml per image).
-        labels: the folder of these, laid out as the images are.
+        kind: one of ``SUFFIXES``.
+        labels: the folder of the label files, laid out as the images are.
         names: the class names: one a line, or a YOLO ``data.yaml``; needed for "yolo".
         like: a COCO json whose categories are taken instead, as for a validation split.
         output: the file to write; its file names start from ``images``.
@@ -38,29 +39,27 @@ def convert(
         import globox
     except ImportError as error:
         raise ConfigError('Conversion needs globox; pip install "scopenet[convert]".') from error
-    for folder in (labels, images):
-        if not folder.is_dir():
-            raise ConfigError(f"The folder {folder} does not exist.")
+    if not labels.is_dir():
+        raise ConfigError(f"The folder {labels} does not exist.")
+    files = images_in(images, recursive=True)
     classes = class_names(read_coco_json(like)) if like else read_names(names) if names else None
     if kind == "yolo" and classes is None:
         raise ConfigError("YOLO labels are numbers: give the class names by --names or --like.")
-    files = sorted(x for x in images.rglob("*") if x.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ConfigError(f"The folder {images} holds no images ({', '.join(SUFFIXES)}).")
     parsed = [_parse(globox, kind, labels, images, file) for file in files]
-    annotations = globox.AnnotationSet(parsed)
     found = sorted({box.label for x in parsed for box in x.boxes})
-    ids = _ids(kind, classes if classes is not None else found)
+    classes = found if classes is None else classes
+    ids = {str(i) if kind == "yolo" else name: i + 1 for i, name in enumerate(classes)}
     if unknown := [label for label in found if label not in ids]:
         raise ConfigError(f"The labels name classes that have no name: {', '.join(unknown)}.")
-    image_ids = {x.image_id: i + 1 for i, x in enumerate(parsed)}
-    content = annotations.to_coco(label_to_id=ids, imageid_to_id=image_ids)
-    _write(content, classes or found, output)
+    content = globox.AnnotationSet(parsed).to_coco(
+        label_to_id=ids, imageid_to_id={x.image_id: i + 1 for i, x in enumerate(parsed)}
+    )
+    _write(content, classes, output)
     return {k: len(content[k]) for k in ("images", "annotations", "categories")}
 
 
 def read_names(path: Path) -> list[str]:
-    """Class names of a text file, one a line, or of the "names" of a YOLO ``data.yaml``.
+    """Read the class names of a text file, one a line, or the "names" of a YOLO ``data.yaml``.
 
     Raises:
         ConfigError: the file cannot be read or names no classes.
@@ -81,16 +80,10 @@ def read_names(path: Path) -> list[str]:
 
 
 def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> Any:
-    """The annotation of one image by globox; of one without a label file, no boxes."""
+    """Let globox read the labels of one image; without a label file it has no boxes."""
     name = file.relative_to(images)
-    label = (labels / name).with_suffix({"yolo": ".txt", "voc": ".xml"}[kind])
-    try:
-        with Image.open(file) as image:
-            size = image.size
-            if image.getexif().get(0x0112, 1) > 4:  # turned by 90 degrees, as training reads it
-                size = size[::-1]
-    except Exception as error:  # a damaged file makes the parsers raise nearly anything
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
+    label = (labels / name).with_suffix(SUFFIXES[kind])
+    size = _size_of(file)
     if not label.is_file():
         return globox.Annotation(name.as_posix(), size, [])
     try:
@@ -104,9 +97,14 @@ def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> An
     return globox.Annotation(name.as_posix(), size, parsed.boxes)
 
 
-def _ids(kind: str, classes: Sequence[str]) -> dict[str, int]:
-    """Category ids, from 1, by what stands in the label files."""
-    return {str(i) if kind == "yolo" else name: i + 1 for i, name in enumerate(classes)}
+def _size_of(file: Path) -> tuple[int, int]:
+    """Return width and height of an image as training reads it, turned by its EXIF orientation."""
+    try:
+        with Image.open(file) as image:
+            is_lying = image.getexif().get(EXIF_ORIENTATION, 1) > 4
+            return image.size[::-1] if is_lying else image.size
+    except Exception as error:  # a damaged file makes the parsers raise nearly anything
+        raise ConfigError(f"{file} cannot be read: {reason_of(error)}.") from error
 
 
 def _write(content: dict[str, Any], classes: Sequence[str], output: Path) -> None:
@@ -116,6 +114,24 @@ def _write(content: dict[str, Any], classes: Sequence[str], output: Path) -> Non
         annotation["id"] = i + 1
         del annotation["segmentation"]
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"{output.name}.tmp")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(unfinished, output)
+    write_json(output, content)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Take the flags of ``scopenet convert``."""
+    parser = argparse.ArgumentParser(
+        description="Write a COCO json for a folder of images with YOLO or Pascal VOC labels."
+    )
+    parser.add_argument("kind", choices=[*SUFFIXES])
+    parser.add_argument("--labels", type=Path, required=True, help="folder of the label files")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--names", type=Path, help="class names: one a line, or YOLO's data.yaml")
+    parser.add_argument("--like", type=Path, help="COCO json whose categories to take instead")
+    parser.add_argument("--output", type=Path, required=True, help="the COCO json to write")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert, and print what was written."""
+    numbers = convert(**vars(args))
+    print(f"Written to {args.output}: {', '.join(f'{n} {what}' for what, n in numbers.items())}.")

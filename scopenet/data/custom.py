@@ -15,14 +15,14 @@ from detectron2.structures import BoxMode
 
 from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
-from .coco_json import class_names, clean, ordered_categories, read_coco_json
+from .coco_json import class_names, class_of_category, clean, read_coco_json
 
 FIELDS = ("name", "json", "images")
 FLAG_NAMES = {"train": "own_train", "val": "own_val"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the four flags that name data of one's own."""
+    """Let the user name data of their own, by four flags."""
     group = parser.add_argument_group("data of your own, see docs/own_data.md")
     for split, purpose in (("train", "train on"), ("val", "evaluate on")):
         group.add_argument(f"--{split}-json", default="", help=f"COCO json to {purpose}")
@@ -66,12 +66,8 @@ def use_custom_datasets(
         raise ConfigError("Training needs --train-json and --train-images; give both.")
     if flags and not training and "val" not in flags:
         raise ConfigError("--eval-only needs --val-json and --val-images; give both.")
-    if isinstance(config, CfgNode):
+    if flags:
         _add_entries(config, flags)
-    else:
-        for split, loader in (("train", "train"), ("val", "test")):
-            if split in flags:
-                config.dataloader[loader].dataset.names = flags[split]["name"]
     for entry in config.DATASETS.CUSTOM if isinstance(config, CfgNode) else flags.values():
         register(entry)
     datasets = settings_of(config).DATASETS
@@ -80,14 +76,17 @@ def use_custom_datasets(
         set_num_classes(config, len(names))
 
 
-def _add_entries(cfg: CfgNode, flags: dict[str, dict[str, str]]) -> None:
-    if not flags:
-        return
-    kept = [x for x in cfg.DATASETS.CUSTOM if x.get("name") not in FLAG_NAMES.values()]
-    cfg.DATASETS.CUSTOM = [*kept, *flags.values()]
-    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (
-        (flags[split]["name"],) if split in flags else () for split in FLAG_NAMES
-    )
+def _add_entries(config: Config, flags: dict[str, dict[str, str]]) -> None:
+    """Let ``config`` name the data sets of the flags, and no others."""
+    train, test = (flags.get(split, {}).get("name") for split in FLAG_NAMES)
+    if isinstance(config, CfgNode):
+        kept = [x for x in config.DATASETS.CUSTOM if x.get("name") not in FLAG_NAMES.values()]
+        config.DATASETS.CUSTOM = [*kept, *flags.values()]
+        config.DATASETS.TRAIN = (train,) if train else ()
+        config.DATASETS.TEST = (test,) if test else ()
+    else:
+        config.dataloader.train.dataset.names = train or []
+        config.dataloader.test.dataset.names = test or []
 
 
 def register(entry: dict[str, str]) -> None:
@@ -103,25 +102,27 @@ def register(entry: dict[str, str]) -> None:
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
     if not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    names = class_names(read_coco_json(json_file))
+    content = read_coco_json(json_file)
     if name in DatasetCatalog:
         if not is_custom(name):
             raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: load(json_file, images, name))
+    DatasetCatalog.register(name, lambda: load(json_file, images))
     MetadataCatalog.get(name).set(
         json_file=json_file,
         image_root=images,
         evaluator_type="coco",
         is_custom=True,
-        thing_classes=names,
+        thing_classes=class_names(content),
+        thing_dataset_id_to_contiguous_id=class_of_category(content),
     )
 
 
 def register_available(cfg: CfgNode) -> None:
-    """Register those entries of ``cfg`` whose files are here: a trained model is used elsewhere,
-    too, where its data are not.
+    """Register those entries of ``cfg`` whose files are here.
+
+    A trained model is used elsewhere, too, where its data are not.
 
     Raises:
         ConfigError: as :func:`register`, but for missing files.
@@ -165,8 +166,8 @@ def check_classes(names: list[str]) -> list[str]:
     return first.thing_classes
 
 
-def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
-    """Return the usable part of a COCO json in Detectron2's format; how much is not is logged.
+def load(json_file: str, images: str) -> list[dict[str, Any]]:
+    """Return the usable part of a COCO json in Detectron2's format, and log what is left out.
 
     Raises:
         ConfigError: no annotation is usable; see also :func:`~.coco_json.read_coco_json`.
@@ -176,20 +177,19 @@ def load(json_file: str, images: str, name: str) -> list[dict[str, Any]]:
         logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
     if all(x["iscrowd"] for x in content["annotations"]):
         raise ConfigError(
-            f"{json_file} has no usable boxes, or of crowds only; check_dataset.py says what is "
+            f"{json_file} has no usable boxes, or of crowds only; scopenet check says what is "
             "wrong."
         )
-    used = {x["category_id"] for x in content["annotations"]}
-    if unused := [x["name"] for x in ordered_categories(content) if x["id"] not in used]:
+    dicts = to_dicts(content, images)
+    used = {x["category_id"] for sample in dicts for x in sample["annotations"]}
+    if unused := [x for i, x in enumerate(class_names(content)) if i not in used]:
         logging.getLogger(__name__).warning(f"{json_file} has no boxes of {', '.join(unused)}.")
-    dicts, classes = to_dicts(content, images)
-    MetadataCatalog.get(name).thing_dataset_id_to_contiguous_id = classes
     return dicts
 
 
-def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]], dict[Any, int]]:
-    """Convert a cleaned json to Detectron2's format; return it, and the class of each category id."""
-    classes = {x["id"]: i for i, x in enumerate(ordered_categories(content))}
+def to_dicts(content: dict[str, Any], images: str) -> list[dict[str, Any]]:
+    """Convert a cleaned json to Detectron2's format."""
+    classes = class_of_category(content)
     dicts = {
         x["id"]: {
             "file_name": os.path.join(images, x["file_name"]),
@@ -201,8 +201,11 @@ def to_dicts(content: dict[str, Any], images: str) -> tuple[list[dict[str, Any]]
         for x in content["images"]
     }
     for annotation in content["annotations"]:
-        fields = {k: annotation[k] for k in ("bbox", "iscrowd")}
-        fields |= {"bbox_mode": BoxMode.XYWH_ABS}
-        fields["category_id"] = classes[annotation["category_id"]]
+        fields = {
+            "bbox": annotation["bbox"],
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": classes[annotation["category_id"]],
+            "iscrowd": annotation["iscrowd"],
+        }
         dicts[annotation["image_id"]]["annotations"].append(fields)
-    return [*dicts.values()], classes
+    return [*dicts.values()]

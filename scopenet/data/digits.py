@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from scopenet.data.coco_split import Box, CocoSplit, Sample, dataset_root
+from ..errors import ConfigError
+from .coco_split import Box, CocoSplit, Sample, dataset_root
 
 CLASS_NAMES = tuple("0123456789")
 MAX_DIGITS = 6  # per image
@@ -50,7 +51,7 @@ _LICENSES = (
 
 
 class Sources(NamedTuple):
-    """What one split is made from.
+    """Hold what one split is made from.
 
     `glyphs[i]` is a float array (rows, columns) of ink in [0, 1], cut to its ink, of the class
     `labels[i]`; `photos` are uint8 RGB arrays (H, W, 3).
@@ -76,12 +77,11 @@ def prepare_digits(
         The names of the splits that had to be written.
 
     Raises:
-        ValueError: a number is out of range: an empty split, a negative seed, a `size` that leaves
-            no room for the digits or exceeds the photographs.
-        RuntimeError: scikit-learn is missing.
+        ConfigError: scikit-learn is missing, or a number is out of range: an empty split, a
+            negative seed, a `size` that leaves no room for the digits or exceeds the photographs.
     """
     if min(train, val) < 1 or seed < 0:
-        raise ValueError(
+        raise ConfigError(
             f"Digits needs an image in each split and a seed >= 0, not {train}, {val}, {seed}."
         )
     folder = (root or dataset_root()) / "digits"
@@ -97,22 +97,22 @@ def prepare_digits(
 
 
 def load_sources(split: str, size: int, seed: int) -> Sources:
-    """The scans and photographs of a split (`train` or `val`) for images of `size` pixels.
+    """Load the scans and photographs of a split (`train`, `val`) for images of `size` pixels.
 
     Raises:
-        ValueError: `size` leaves no room for the digits or exceeds the photographs.
-        RuntimeError: scikit-learn is missing.
+        ConfigError: scikit-learn is missing, or `size` leaves no room for the digits or exceeds
+            the photographs.
     """
     try:
         from sklearn.datasets import load_digits, load_sample_images
     except ImportError as error:
-        raise RuntimeError("Digits needs scikit-learn: pip install scopenet[data]") from error
+        raise ConfigError("Digits needs scikit-learn: pip install scopenet[data].") from error
 
     scans = load_digits()
     photos = [photo_part(photo, split) for photo in load_sample_images().images]
     smallest, largest = math.ceil(MIN_SCALE / MAX_SCALE), min(min(p.shape[:2]) for p in photos)
     if not smallest <= size <= largest:
-        raise ValueError(
+        raise ConfigError(
             f"The size of a {split} image is {smallest} to {largest} pixels, not {size}."
         )
     indices = split_scans(scans.target, split, seed)
@@ -121,13 +121,13 @@ def load_sources(split: str, size: int, seed: int) -> Sources:
 
 
 def photo_part(photo: np.ndarray, split: str) -> np.ndarray:
-    """The left two thirds of a photograph (H, W, 3) for `train`, the right third for `val`."""
+    """Cut a photograph (H, W, 3): the left two thirds are for `train`, the rest for `val`."""
     border = photo.shape[1] * 2 // 3
     return photo[:, :border] if split == "train" else photo[:, border:]
 
 
 def split_scans(labels: np.ndarray, split: str, seed: int) -> np.ndarray:
-    """Indices of the scans of a split, in ascending order, the same fraction of every class."""
+    """Draw the scans of a split: ascending indices, the same fraction of every class."""
     rng = _generator(seed, "scans")
     in_val = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -143,13 +143,13 @@ def crop_to_ink(scan: np.ndarray) -> np.ndarray:
 
 
 def generate(sources: Sources, split: str, count: int, size: int, seed: int) -> Iterator[Sample]:
-    """The first `count` images of a split, each with a random stream of its own."""
+    """Yield the first `count` images of a split, each with a random stream of its own."""
     for index in range(count):
         yield compose(sources, size, _generator(seed, split, index))
 
 
 def compose(sources: Sources, size: int, rng: np.random.Generator) -> Sample:
-    """One image of (size, size) pixels: a crop of a photograph with 1 to `MAX_DIGITS` digits.
+    """Make an image of (size, size) pixels: a crop of a photograph with 1 to `MAX_DIGITS` digits.
 
     A digit that finds no free place is left out; the first one always finds one.
     """
@@ -166,13 +166,13 @@ def compose(sources: Sources, size: int, rng: np.random.Generator) -> Sample:
 
 
 def random_crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A copy of a random (size, size) part of a photograph (H, W, 3)."""
+    """Copy a random (size, size) part of a photograph (H, W, 3)."""
     y, x = (rng.integers(length - size + 1) for length in photo.shape[:2])
     return photo[y : y + size, x : x + size].copy()
 
 
 def random_box(size: int, taken: Sequence[Box], rng: np.random.Generator) -> Box | None:
-    """A box in an image of (size, size) pixels that overlaps none of `taken`, or None.
+    """Draw a box in an image of (size, size) pixels that overlaps none of `taken`, or None.
 
     sqrt(w * h) is log-uniform between `MIN_SCALE` pixels and `MAX_SCALE` of the side, and w / h
     is e^U(-1, 1), before rounding. A box that does not fit is drawn again with a new scale and
@@ -191,12 +191,12 @@ def random_box(size: int, taken: Sequence[Box], rng: np.random.Generator) -> Box
 
 
 def overlaps(a: Box, b: Box) -> bool:
-    """Whether two boxes share a pixel."""
+    """Tell whether two boxes share a pixel."""
     return all(max(a[i], b[i]) < min(a[i] + a[i + 2], b[i] + b[i + 2]) for i in (0, 1))
 
 
 def random_colour(image: np.ndarray, box: Box, rng: np.random.Generator) -> np.ndarray:
-    """An RGB colour (3,) that can be seen in the box of the image.
+    """Draw an RGB colour (3,) that can be seen in the box of the image.
 
     Its luma differs by at least `MIN_CONTRAST` from the mean luma of the pixels of the box. On one
     side there always is such a colour, as 127 >= MIN_CONTRAST.

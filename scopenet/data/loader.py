@@ -1,4 +1,4 @@
-"""A training loader whose every batch is a function of (seed, iteration).
+"""Loaders of training, whose every batch is a function of (seed, iteration), and of evaluation.
 
 Detectron2's sampler starts anew after a resume and its augmentations draw from whatever state the
 worker is in. Here batches are built from indices and augmentation is seeded by
@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
-from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
@@ -32,13 +32,13 @@ BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluatio
 
 
 def shuffled_indices(size: int, seed: int) -> Iterator[int]:
-    """0 ... size - 1 in a new random order, again and again without end."""
+    """Yield 0 ... size - 1 in a new random order, again and again without end."""
     for epoch in count():
         yield from np.random.default_rng((seed, epoch)).permutation(size).tolist()
 
 
 class SeededBatchSampler(Sampler):
-    """Endless batches of (seed, iteration, index), this worker's share of each.
+    """Endless batches of (seed, iteration, index), of each the part of this worker.
 
     All workers walk the same stream and take their slice of every batch, so that N workers together
     see the batches of one. With orientations given, a batch holds images of one orientation only:
@@ -49,7 +49,8 @@ class SeededBatchSampler(Sampler):
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, is_wide: Sequence[bool] | None):
-        """
+        """Check that the workers can share such batches.
+
         Args:
             size: number of images.
             batch_size: over all workers; must be a multiple of their number.
@@ -88,7 +89,7 @@ class SeededBatchSampler(Sampler):
 
 @contextmanager
 def seeded_rng(*key: int) -> Iterator[None]:
-    """Python's, numpy's and torch's global generators seeded by ``key``, restored afterwards."""
+    """Seed Python's, numpy's and torch's global generators by ``key``, restore them afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
@@ -102,18 +103,11 @@ def seeded_rng(*key: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def map_image(mapper: Callable[[dict], dict], sample: dict) -> dict:
-    """What ``mapper`` makes of the image; any exception where its file is damaged."""
-    if "file_name" in sample:
-        check_png(sample["file_name"])
-    return mapper(sample)
-
-
-class SeededDataset(Dataset):
-    """Maps a (seed, iteration, index) to the mapped, augmented image ``index``."""
+class ImageDataset(Dataset):
+    """Images that are read and mapped when they are asked for."""
 
     def __init__(
-        self, dicts: Sequence[dict], mapper: Callable[[dict], dict], *, max_unreadable: int = 0
+        self, dicts: Sequence[dict], mapper: Callable[[dict], dict], *, max_unreadable: int
     ):
         # Serialized, so that loader processes share one copy (https://github.com/pytorch/pytorch/
         # issues/13246).
@@ -124,25 +118,39 @@ class SeededDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dicts)
 
+    def map(self, sample: dict) -> tuple[dict, str]:
+        """Return the mapped image and "", or of one that is unreadable nothing and the reason."""
+        try:
+            if "file_name" in sample:
+                check_png(sample["file_name"])
+            return self.mapper(sample), ""
+        except Exception:
+            problem = unreadable_image(sample)
+            if not problem:  # it is something else that went wrong
+                raise
+            return {}, problem
+
+
+class SeededDataset(ImageDataset):
+    """Maps a (seed, iteration, index) to the mapped, augmented image ``index``."""
+
     def __getitem__(self, key: tuple[int, int, int]) -> dict:
-        """The image; where its file is unreadable, another one, which (seed, iteration, index)
-        decides on as well. See :data:`UNREADABLE` for what is said of such files."""
+        """Return the image or, where its file is unreadable, another one.
+
+        (seed, iteration, index) decides on that one as well. See :data:`UNREADABLE` for what is
+        said of such files.
+        """
         seed, iteration, _ = key
         unreadable: dict[str, str] = {}
         for index in self._candidates(key):
             sample = self.dicts[index]
-            try:
-                with seeded_rng(seed, iteration, index):
-                    mapped = map_image(self.mapper, sample)
-            except Exception:
-                problem = unreadable_image(sample)
-                if not problem:  # it is something else that went wrong
-                    raise
-                unreadable[sample["file_name"]] = problem
-                if len(unreadable) > self.max_unreadable:
-                    break
-            else:
-                return mapped | {UNREADABLE: unreadable} if unreadable else mapped
+            with seeded_rng(seed, iteration, index):
+                mapped, problem = self.map(sample)
+            if not problem:
+                return mapped | {UNREADABLE: unreadable}
+            unreadable[sample["file_name"]] = problem
+            if len(unreadable) > self.max_unreadable:
+                break
         return {UNREADABLE: unreadable}
 
     def _candidates(self, key: tuple[int, int, int]) -> Iterator[int]:
@@ -151,14 +159,37 @@ class SeededDataset(Dataset):
         yield from (index for index in order if index != key[-1])
 
 
+class EvaluationDataset(ImageDataset):
+    """Every image once and as it is; an unreadable one is blank, and :data:`UNREADABLE` says so."""
+
+    def __getitem__(self, index: int) -> dict:
+        sample = self.dicts[index]
+        mapped, problem = self.map(sample)
+        if not problem:
+            return mapped
+        # Without annotations, so that no loss is computed of it.
+        kept = {k: v for k, v in sample.items() if k != "annotations"}
+        blank = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
+        return kept | {"image": blank, UNREADABLE: {sample["file_name"]: problem}}
+
+
 class ReportingLoader(DataLoader):
-    """A loader that logs every unreadable image file once, and stops where they are too many.
+    """A loader that logs every unreadable image file once, and stops where they are too many."""
 
-    Attributes:
-        max_unreadable: how many different ones may be met in this process.
-    """
+    def __init__(self, dataset: ImageDataset, *, num_workers: int, **options):
+        """Load lists of samples with ``num_workers`` processes and ``options`` of ``DataLoader``.
 
-    max_unreadable = 0
+        Args:
+            dataset: says how many different unreadable files may be met in this process.
+        """
+        super().__init__(
+            dataset,
+            num_workers=num_workers,
+            collate_fn=trivial_batch_collator,
+            worker_init_fn=leave_signals_to_trainer,
+            generator=torch.Generator(),  # nothing is taken from the random states of training
+            **options,
+        )
 
     def __iter__(self) -> Iterator[list[dict]]:
         met: set[str] = set()
@@ -170,25 +201,22 @@ class ReportingLoader(DataLoader):
                         self._report(file_name, problem, len(met))
             if not all(batch):
                 raise ConfigError(
-                    "No image of the training set can be read; check_dataset.py says why."
+                    "No image of the training set can be read; scopenet check says why."
                 )
             yield batch
 
     def _report(self, file_name: str, problem: str, number: int) -> None:
-        if number > self.max_unreadable:
+        limit = self.dataset.max_unreadable
+        if number > limit:
             raise ConfigError(
                 f"{number} images cannot be read, the last is {file_name} ({problem}); mend them "
-                "(check_dataset.py lists them) or raise DATALOADER.MAX_UNREADABLE_IMAGES, now "
-                f"{self.max_unreadable}."
+                "(scopenet check lists them) or raise DATALOADER.MAX_UNREADABLE_IMAGES, now "
+                f"{limit}."
             )
         logging.getLogger(__name__).warning(
             f"{file_name} cannot be read ({problem}): training takes another image in its place, "
-            f"evaluation a blank one. These are {number} so far, {self.max_unreadable} may be."
+            f"evaluation a blank one. These are {number} so far, {limit} may be."
         )
-
-
-def _as_list(batch: list[Any]) -> list[Any]:
-    return batch
 
 
 def build_train_loader(
@@ -201,8 +229,7 @@ def build_train_loader(
     aspect_ratio_grouping: bool = True,
     max_unreadable: int = 0,
 ) -> DataLoader:
-    """The training loader, which leaves out unusable boxes; ``loader.batch_sampler.start_iter``
-    sets where it starts.
+    """Load seeded batches without unusable boxes, from ``loader.batch_sampler.start_iter`` on.
 
     Args:
         dataset: dicts in Detectron2's format.
@@ -212,7 +239,7 @@ def build_train_loader(
         num_workers: loader processes of each worker.
         aspect_ratio_grouping: batches hold either wide or high images only, but for those that
             take the place of an unreadable one.
-        max_unreadable: see :class:`ReportingLoader`.
+        max_unreadable: different unreadable files that may be met in this process.
 
     Raises:
         ConfigError: see :class:`SeededBatchSampler`; and from the loader, too many images cannot be
@@ -220,41 +247,12 @@ def build_train_loader(
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
     sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
-    loader = ReportingLoader(
+    return ReportingLoader(
         SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable),
         batch_sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_as_list,
         persistent_workers=num_workers > 0,
-        worker_init_fn=leave_signals_to_trainer,
-        generator=torch.Generator(),  # the loader takes nothing from the random states of training
     )
-    loader.max_unreadable = max_unreadable
-    return loader
-
-
-class EvaluationDataset(Dataset):
-    """Every image once and as it is; an unreadable one is blank, and :data:`UNREADABLE` says so."""
-
-    def __init__(self, dicts: Sequence[dict], mapper: Callable[[dict], dict]):
-        self.dicts = DatasetFromList(dicts, copy=False)
-        self.mapper = mapper
-
-    def __len__(self) -> int:
-        return len(self.dicts)
-
-    def __getitem__(self, index: int) -> dict:
-        sample = self.dicts[index]
-        try:
-            return map_image(self.mapper, sample)
-        except Exception:
-            problem = unreadable_image(sample)
-            if not problem:
-                raise
-        # Without annotations, so that no loss is computed of it.
-        kept = {k: v for k, v in sample.items() if k != "annotations"}
-        blank = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
-        return kept | {"image": blank, UNREADABLE: {sample["file_name"]: problem}}
 
 
 def build_validation_loader(
@@ -265,21 +263,16 @@ def build_validation_loader(
     num_workers: int = 0,
     max_unreadable: int = 0,
 ) -> DataLoader:
-    """Detectron2's test loader, which stops at unreadable images only where they are too many.
+    """Load every image once and in order; unlike Detectron2's, an unreadable one does not stop it.
 
     Args:
         mapper: for AP ``DatasetMapper(cfg, is_train=False)``; for losses one that keeps labels.
         batch_size: images of one batch of this process.
         dataset, num_workers, max_unreadable: see :func:`build_train_loader`.
     """
-    loader = ReportingLoader(
-        EvaluationDataset(dataset, mapper),
+    return ReportingLoader(
+        EvaluationDataset(dataset, mapper, max_unreadable=max_unreadable),
         sampler=InferenceSampler(len(dataset)),
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=_as_list,
-        worker_init_fn=leave_signals_to_trainer,
-        generator=torch.Generator(),
     )
-    loader.max_unreadable = max_unreadable
-    return loader

@@ -12,17 +12,19 @@ _MODES = (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)  # others have no px or no four nu
 
 
 def drop_unusable_boxes(dicts: Sequence[dict]) -> list[dict]:
-    """The images with the annotations that can be trained on; what is left out is counted in the
-    log. Neither the list nor its dicts are changed."""
+    """Leave out the boxes that cannot be trained on; they are counted in the log.
+
+    Neither the list nor its dicts are changed.
+    """
     dropped: Counter[str] = Counter()
     kept = []
     for sample in dicts:
-        if annotations := sample.get("annotations"):
-            problems = [_problem(x, sample) for x in annotations]
-            if any(problems):
-                dropped.update(filter(None, problems))
-                usable = [x for x, p in zip(annotations, problems, strict=True) if not p]
-                sample = sample | {"annotations": usable}
+        annotations = sample.get("annotations", [])
+        problems = [_problem(x, sample) for x in annotations]
+        if any(problems):
+            dropped.update(filter(None, problems))
+            usable = [x for x, p in zip(annotations, problems, strict=True) if not p]
+            sample = sample | {"annotations": usable}
         kept.append(sample)
     for problem, number in dropped.items():
         logging.getLogger(__name__).warning(f"{number} annotations left out: {problem}.")

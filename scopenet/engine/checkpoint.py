@@ -52,6 +52,8 @@ class SafeCheckpointer(DetectionCheckpointer):
             )
         return str(path)
 
+    # fvcore's `Checkpointer.load` reads a file by `_load_file` and fills the model by `_load_model`,
+    # which it leaves to its subclasses.
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
             raise ConfigError(f"{filename} is a file of pycls, which is not read; save it as .pth.")

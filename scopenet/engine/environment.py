@@ -12,7 +12,7 @@ from .. import __version__
 
 
 def commit() -> str:
-    """Of the clone this runs from, or the package's version."""
+    """Name the commit of the clone this runs from, or the package's version."""
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
     found = subprocess.run(command, capture_output=True, text=True)

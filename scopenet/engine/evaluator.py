@@ -19,7 +19,7 @@ _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 class CocoEvaluator(COCOEvaluator):
-    """``COCOEvaluator`` that also reports the "AR10" and "AR100" of table 3, in percent.
+    """Reports the "AR10" and "AR100" of table 3, in percent, beside what ``COCOEvaluator`` does.
 
     Without any detection AP is 0, and NaN only where there is no ground truth. Data sets of
     ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable.
@@ -29,6 +29,7 @@ class CocoEvaluator(COCOEvaluator):
         super().__init__(dataset_name, *args, **kwargs)
         if is_custom(dataset_name):
             content, _ = clean(read_coco_json(MetadataCatalog.get(dataset_name).json_file))
+            # Where COCOEvaluator keeps its ground truth; it only takes it from a file.
             self._coco_api = _indexed(content)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:
@@ -48,7 +49,7 @@ class CocoEvaluator(COCOEvaluator):
 
 
 def _percent(share: float) -> float:
-    """COCOeval's figure in percent; it writes -1 where there is no ground truth."""
+    """Convert COCOeval's figure to percent; it writes -1 where there is no ground truth."""
     return float(share * 100) if share >= 0 else math.nan
 
 
@@ -61,7 +62,7 @@ def _indexed(content: dict) -> COCO:
 
 
 def evaluate_nothing(ground_truth: COCO) -> COCOeval:
-    """COCOeval's figures where nothing was detected; its own loading of results wants some."""
+    """Let COCOeval measure where nothing was detected; its own loading of results wants some."""
     nothing = _indexed(ground_truth.dataset | {"annotations": []})
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval = COCOeval(ground_truth, nothing, "bbox")

@@ -1,4 +1,4 @@
-"""Weights that were trained on other classes: the layer that names the classes starts anew."""
+"""Starting from weights of other classes: the layer that names the classes starts anew."""
 
 import logging
 from typing import Any
@@ -28,7 +28,7 @@ def forget_other_classes(checkpoint: dict[str, Any], class_names: list[str]) -> 
 
 
 def report_forgotten(incompatible: Any) -> None:
-    """The same in the log where only the shapes tell that the classes are others.
+    """Say the same in the log where only the shapes tell that the classes are others.
 
     Args:
         incompatible: what fvcore's checkpointer returns from loading.
@@ -43,7 +43,8 @@ def report_forgotten(incompatible: Any) -> None:
 
 
 def check_same_classes(checkpoint: dict[str, Any], class_names: list[str]) -> None:
-    """
+    """Compare the classes of a checkpoint with those of the data.
+
     Raises:
         ConfigError: neither resuming nor evaluation makes sense with other classes than those of
             the checkpoint.

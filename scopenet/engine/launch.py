@@ -9,20 +9,16 @@ import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
+from ..cores import available_cores
 from ..errors import ConfigError
 from ..signals import forward_to_workers, handled
 from .reliability.checkpoint_file import list_checkpoints
 from .reliability.fresh_store import fresh_store
 
 
-def available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def check_num_workers(num_workers: int) -> None:
-    """
+    """Look whether the machine can run so many workers.
+
     Raises:
         ConfigError: more worker processes than GPUs or, without GPUs, than cores.
     """
@@ -45,12 +41,12 @@ def _worker(main: Callable, args, num_workers: int) -> None:
 
 
 def _restarts() -> int:
-    """How often torchrun has started the workers of this machine again."""
+    """Count how often torchrun has started the workers of this machine again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def go_on_after_restart(args, output_dir: str) -> None:
-    """Sets ``args.resume`` in workers that torchrun has started again.
+    """Set ``args.resume`` in workers that torchrun has started again.
 
     Raises:
         ConfigError: they could go on from what an earlier training has left there.

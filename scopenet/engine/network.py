@@ -24,7 +24,7 @@ from .trainer import Trainer
 
 @dataclass(frozen=True)
 class Network:
-    """A trained detector in PyTorch.
+    """Detects objects in PyTorch.
 
     Attributes:
         model: in evaluation mode, on its device.
@@ -86,6 +86,7 @@ def load_model(config: Config, weights: str, device: str | None = None) -> tuple
         ConfigError: there is no model of this config, or the weights do not fit it.
     """
     settings = settings_of(config).clone()
+    settings.defrost()
     settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
     try:
         model = trainer_for(config).build_model(settings)

@@ -16,7 +16,7 @@ def _batch_and_rate(config_file: str, overrides: list[str]) -> tuple[int, float 
 
 
 def scaling_advice(config_file: str, overrides: list[str]) -> str:
-    """Say what follows from overrides that change the batch and leave the learning rate; else ""."""
+    """Say what follows from overrides that change the batch but not the learning rate, or ""."""
     batch, rate = _batch_and_rate(config_file, overrides)
     usual_batch, usual_rate = _batch_and_rate(config_file, [])
     if batch == usual_batch or rate is None or rate != usual_rate:

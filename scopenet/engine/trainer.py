@@ -30,8 +30,8 @@ from .validation import insert_validation
 
 
 class Trainer(DefaultTrainer):
-    """``DefaultTrainer`` with a CPU path, batches that depend on (seed, iteration) only, and
-    checkpoints of tensors and plain types."""
+    """Trains as ``DefaultTrainer`` does, also on CPUs, with batches that depend on (seed,
+    iteration) only, and checkpoints of tensors and plain types."""
 
     def __init__(self, cfg: CfgNode):
         # DefaultTrainer's own constructor wraps the model for CUDA devices only.
@@ -169,8 +169,8 @@ class Trainer(DefaultTrainer):
         return {f"{kind}_TTA": results for kind, results in cls.test(cfg, model).items()}
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Add to the hooks of ``DefaultTrainer`` those of :mod:`.validation`, and the evaluation with
-        test-time augmentation, once at the end and before what writes the metrics."""
+        """Add to the hooks of ``DefaultTrainer`` those of :mod:`.validation`, and the evaluation
+        with test-time augmentation, once at the end and before what writes the metrics."""
         hooks = insert_validation(
             super().build_hooks(),
             period=self.cfg.TEST.EVAL_PERIOD,
@@ -185,7 +185,7 @@ class Trainer(DefaultTrainer):
                 self._last_eval_results |= results  # what `DefaultTrainer.train` verifies
                 return results
 
-            (plain,) = (i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
+            plain = next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
             hooks.insert(plain + 1, EvalHook(0, test_with_TTA))
         return hooks
 

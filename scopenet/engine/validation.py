@@ -28,29 +28,16 @@ PICTURE_SIDE = 480  # px, of the longer side
 SCORE_THRESH = 0.3  # of the drawn detections
 
 
-class AtEvaluation(HookBase):
-    """Calls :meth:`look` whenever Detectron2's ``EvalHook`` of this period evaluates.
-
-    All workers have these hooks and leave them together: one that ends long before the others can
-    take them down with it.
-    """
+class AtEvaluation(EvalHook):
+    """Calls :meth:`look` whenever Detectron2's ``EvalHook`` of this period evaluates; all workers
+    have these hooks and leave them together."""
 
     def __init__(self, period: int):
-        self.period = period
+        super().__init__(period, self._look_aside)
 
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self.period > 0 and done % self.period == 0 and done != self.trainer.max_iter:
-            self._look_together()
-
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._look_together()
-
-    def _look_together(self) -> None:
+    def _look_aside(self) -> None:
         with kept_rng_states():
             self.look()
-        comm.synchronize()
 
     def look(self) -> None:
         raise NotImplementedError
@@ -58,7 +45,7 @@ class AtEvaluation(HookBase):
 
 @contextmanager
 def evaluating(model: nn.Module):
-    """``model`` without its DDP wrapper, in evaluation mode for a while and without gradients."""
+    """Yield ``model`` without its DDP wrapper, in evaluation mode for a while, no gradients."""
     was_training = model.training
     model.eval()
     try:
@@ -93,7 +80,8 @@ class ValidationLoss(AtEvaluation):
         self._log(comm.gather((totals, num_images)))
 
     def _log(self, shares: list[tuple[dict[str, float], int]]) -> None:
-        """Each worker's sums of losses and number of images; empty but in the main process."""
+        """Log the means over each worker's sums of losses and number of images, which only the main
+        process has."""
         num_images = sum(n for _, n in shares)
         if not num_images:
             return
@@ -140,7 +128,7 @@ class DetectionPictures(AtEvaluation):
 
 
 def spread(size: int, number: int) -> list[int]:
-    """``number`` indices spread evenly over 0 ... size - 1, or all."""
+    """Choose ``number`` indices spread evenly over 0 ... size - 1, or all."""
     return [i * size // min(size, number) for i in range(min(size, number))]
 
 
@@ -191,7 +179,7 @@ def insert_validation(
     loader: Callable[[], DataLoader],
     checkpointer: SafeCheckpointer,
 ) -> list[HookBase | None]:
-    """The hooks with those of this module behind the evaluation and before what writes metrics.
+    """Put the hooks of this module behind the evaluation and before what writes metrics.
 
     Args:
         hooks: of Detectron2's ``DefaultTrainer``.

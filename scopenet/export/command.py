@@ -1,13 +1,13 @@
-"""What ``export_model.py`` does."""
+"""The subcommand ``export``: write a detector as one file, once it is verified."""
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
-from urllib.error import URLError
 
+from ..cli import add_detector, add_overrides
+from ..detector import Detector
 from ..errors import ConfigError
-from ..engine.trained import TrainedDetector, load_trained
+from ..runtime.metadata import PRECISIONS
 from .exporting import FORMATS, export
 
 
@@ -15,13 +15,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Export a trained ScopeNet and verify it on images, see docs/deployment.md."
     )
-    parser.add_argument("--config-file", required=True, help="of the training")
-    parser.add_argument("--weights", default="", help="a checkpoint, by default the config's")
+    add_detector(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16", "int8"), default="float32",
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
         help="bfloat16 and int8 are for openvino",
-    )  # fmt: skip
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for model.<suffix>")
     images = "a registered data set or a folder of images"
     parser.add_argument(
@@ -32,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "--calibration", default="", help=f"for int8: {images}; by default the training set"
     )
     parser.add_argument("--num-calibration-images", type=int, default=300, help="0 for all")
-    parser.add_argument(
-        "overrides", nargs="*", help="KEY VALUE ..., or path.key=value for a LazyConfig"
-    )
+    add_overrides(parser)
     return parser
 
 
@@ -44,30 +43,30 @@ def _source(given: str, datasets: tuple[str, ...], flag: str) -> str:
     raise ConfigError(f"The config names {len(datasets)} data sets; choose one with {flag}.")
 
 
-def _export(args: argparse.Namespace, detector: TrainedDetector) -> None:
-    is_int8 = args.precision == "int8"
-    path, verification = export(
-        detector,
-        args.format,
-        args.output,
-        precision=args.precision,
-        images=_source(args.images, detector.test_datasets, "--images"),
-        num_images=args.num_images,
-        calibration=is_int8 and _source(args.calibration, detector.train_datasets, "--calibration"),
-        num_calibration_images=args.num_calibration_images,
-    )
+def run(args: argparse.Namespace) -> None:
+    """Export, and print what the verification saw.
+
+    Raises:
+        ConfigError: see :func:`~scopenet.export.exporting.export`, or the detector is no network.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own, which no user can act on
+        network = Detector.load(
+            args.model, weights=args.weights, device=args.device, overrides=args.opts
+        ).network
+        if network is None:
+            raise ConfigError(f"{args.model} is exported already; name the config or the training.")
+        datasets, calibration = network.settings.DATASETS, ""
+        if args.precision == "int8":
+            calibration = _source(args.calibration, datasets.TRAIN, "--calibration")
+        path, verification = export(
+            network,
+            args.format,
+            args.output,
+            precision=args.precision,
+            images=_source(args.images, datasets.TEST, "--images"),
+            num_images=args.num_images,
+            calibration=calibration,
+            num_calibration_images=args.num_calibration_images,
+        )
     print(f"{path}: {verification.describe()}")
-
-
-def run() -> None:
-    """The program; what is wrong with its input ends it with one sentence."""
-    args = parser().parse_args()
-    warnings.simplefilter("ignore")  # the exporters' own, which no user can act on
-    try:
-        _export(args, load_trained(args.config_file, args.weights, args.overrides))
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except URLError as error:
-        sys.exit(f"error: The weights could not be downloaded ({error.reason}).")
-    except OSError as error:
-        sys.exit(f"error: {args.output} cannot be written ({error.strerror}).")

@@ -14,7 +14,8 @@ MAX_SCORE_DIFFERENCE = 1e-3
 
 @dataclass(frozen=True)
 class Agreement:
-    """
+    """How much of what two detectors find is the same.
+
     Attributes:
         detections: above ``SCORE_THRESH``, of both detectors.
         matched: those with a counterpart in the other detector's.
@@ -41,7 +42,7 @@ class Agreement:
 
 
 def _counterparts(expected: Instances, found: Instances) -> list[tuple[int, int]]:
-    """Pairs of one class with an IoU of at least ``MIN_IOU``, one to one, best first."""
+    """Pair detections of one class with an IoU of at least ``MIN_IOU``, one to one, best first."""
     ious = pairwise_iou(expected.pred_boxes, found.pred_boxes)
     ious[expected.pred_classes[:, None] != found.pred_classes] = 0
     pairs, is_free = [], np.ones(len(found), bool)
@@ -54,7 +55,7 @@ def _counterparts(expected: Instances, found: Instances) -> list[tuple[int, int]
 
 
 def _differences(expected: Instances, found: Instances, i: int, j: int) -> tuple[float, float]:
-    """The largest between two counterparts, of the boxes in px and of the scores."""
+    """Return the largest between two counterparts, of the boxes in px and of the scores."""
     boxes = expected.pred_boxes.tensor[i] - found.pred_boxes.tensor[j]
     names = ("scores", "cls_scores", "loc_scores", "border_scores")
     scores = (expected.get(x)[i] - found.get(x)[j] for x in names)
@@ -62,8 +63,11 @@ def _differences(expected: Instances, found: Instances, i: int, j: int) -> tuple
 
 
 def compare(expected: Instances, found: Instances, *, precision: str) -> Agreement:
-    """The detections of one image. A counterpart may itself score a little less than
-    ``SCORE_THRESH``; in float32 it must be nearly the same box with nearly the same scores."""
+    """Compare the detections of one image.
+
+    A counterpart may itself score a little less than ``SCORE_THRESH``; in float32 it must be nearly
+    the same box with nearly the same scores.
+    """
     agreement = Agreement(sum((x.scores > SCORE_THRESH).sum().item() for x in (expected, found)))
     for i, j in _counterparts(expected, found):
         counted = sum(x > SCORE_THRESH for x in (expected.scores[i], found.scores[j]))

@@ -1,4 +1,4 @@
-"""From a trained detector to a verified file."""
+"""From a trained network to a verified file."""
 
 import json
 import os
@@ -12,25 +12,27 @@ import yaml
 from detectron2.data.transforms import ResizeShortestEdge
 
 from .. import __version__
-from ..engine.trained import TrainedDetector
-from ..engine.trainer import to_yaml
+from ..config_file import to_yaml
+from ..engine.network import Network
 from ..errors import ConfigError
+from ..images import read_image
 from ..model_zoo.published_config import publishable
 from ..modeling import ScopeNet
 from ..runtime.backends import Backend, OnnxBackend, OpenVinoBackend
 from ..runtime.metadata import Metadata
 from ..runtime.resize import network_size, resize
 from .graph import DetectionGraph
-from .images import find_images, is_labelled, read_bgr
 from .onnx_model import write_onnx
 from .openvino_model import write_openvino
+from .samples import find_samples, is_labelled
 from .torch_models import load_pt2, load_torchscript, write_pt2, write_torchscript
 from .verification import Verification, verify
 
 
 @dataclass(frozen=True)
 class Format:
-    """
+    """A kind of file; a new one is a row in :data:`FORMATS`.
+
     Attributes:
         suffix: of its main file.
         precisions: it can have.
@@ -64,13 +66,13 @@ FORMATS = {
 }
 
 
-def describe(detector: TrainedDetector, precision: str) -> Metadata:
-    """What an exported file is to say of itself.
+def describe(network: Network, precision: str) -> Metadata:
+    """Collect what an exported file is to say of itself.
 
     Raises:
         ConfigError: images are not resized by ``ResizeShortestEdge`` alone.
     """
-    resizing = list(detector.mapper.augmentations.augs)
+    resizing = list(network.mapper.augmentations.augs)
     if any(type(x) is not ResizeShortestEdge or x.is_range for x in resizing) or len(resizing) > 1:
         raise ConfigError(
             f"The config prepares test images by {resizing}; an exported detector only knows "
@@ -78,20 +80,19 @@ def describe(detector: TrainedDetector, precision: str) -> Metadata:
         )
     min_size = resizing[0].short_edge_length[0] if resizing else 0
     max_size = resizing[0].max_size if resizing else 0
-    options = detector.model.detection_options
     return Metadata(
         version=__version__,
-        class_names=detector.class_names,
+        class_names=network.class_names,
         min_size=int(min_size),
         max_size=int(max_size),
         precision=precision,
-        thresholds=options,
-        config=yaml.safe_dump(publishable(to_yaml(detector.config), "the config")),
+        thresholds=network.model.detection_options,
+        config=yaml.safe_dump(publishable(to_yaml(network.config), "the config")),
     )
 
 
 def export(
-    detector: TrainedDetector,
+    network: Network,
     format_name: str,
     output: Path,
     *,
@@ -120,19 +121,19 @@ def export(
         raise ConfigError(
             f"{format_name} has no precision {precision}, only {', '.join(target.precisions)}."
         )
-    if not isinstance(detector.model, ScopeNet):
-        raise ConfigError(f"Only a ScopeNet can be exported, not {type(detector.model).__name__}.")
-    metadata = describe(detector, precision)
-    records = find_images(images, num_images)
+    if not isinstance(network.model, ScopeNet):
+        raise ConfigError(f"Only a ScopeNet can be exported, not {type(network.model).__name__}.")
+    metadata = describe(network, precision)
+    records = find_samples(images, num_images)
     is_int8 = precision == "int8"
-    to_calibrate = find_images(calibration, num_calibration_images) if is_int8 else []
-    graph = DetectionGraph(detector.model, reverses_channels=detector.mapper.image_format == "RGB")
+    to_calibrate = find_samples(calibration, num_calibration_images) if is_int8 else []
+    graph = DetectionGraph(network.model, reverses_channels=network.mapper.image_format == "RGB")
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output, prefix=".unverified-") as folder:
         path = Path(folder, f"model{target.suffix}")
         target.write(graph, metadata, path, [_network_input(x, metadata) for x in to_calibrate])
         verification = verify(
-            detector, target.load(path), records, images if is_labelled(images) else None
+            network, target.load(path), records, images if is_labelled(images) else None
         )
         verification.check(precision)
         report = json.dumps(verification.to_dict(), indent=1) + "\n"
@@ -144,6 +145,6 @@ def export(
 
 
 def _network_input(record: dict, metadata: Metadata) -> np.ndarray:
-    image = read_bgr(record)
+    image = read_image(record["file_name"])
     size = network_size(*image.shape[:2], metadata.min_size, metadata.max_size)
     return resize(image, *size)

@@ -28,7 +28,8 @@ class DetectionGraph(nn.Module):
         self.reverses_channels = reverses_channels
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """
+        """Detect objects.
+
         Args:
             image: (H, W, 3) uint8 BGR.
 

@@ -9,24 +9,25 @@ import torch
 from ..runtime.extras import import_extra
 from ..runtime.metadata import KEY, Metadata
 from ..runtime.results import Outputs
+from .capture import capture
 from .graph import DetectionGraph
-from .capture import export_program
 
 
 def _sort_stable(x, stable=None, dim=-1, descending=False):
-    """``aten::sort.stable`` of a vector, which PyTorch's exporter lacks; among equal values ONNX's
-    TopK gives the first ones first, too."""
+    """Translate ``aten::sort.stable`` of a vector, which PyTorch's exporter lacks; among equal
+    values ONNX's TopK gives the first ones first, too."""
     op = import_extra("onnxscript", "onnx").opset18
     return op.TopK(x, op.Shape(x), axis=-1, largest=int(descending), sorted=1)
 
 
 def write_onnx(graph: DetectionGraph, metadata: Metadata, path: Path) -> None:
-    """Input "image", (height, width, 3) uint8 BGR; outputs named as the fields of ``Outputs``."""
+    """Write a model with the input "image", (height, width, 3) uint8 BGR, and outputs named
+    as the fields of ``Outputs``."""
     import_extra("onnx", "onnx")
     import_extra("onnxscript", "onnx")
     with contextlib.redirect_stdout(io.StringIO()):  # the steps that it reports
         exported = torch.onnx.export(
-            export_program(graph),
+            capture(graph),
             dynamo=True,
             optimize=True,
             input_names=["image"],

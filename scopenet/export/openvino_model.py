@@ -16,7 +16,7 @@ UNQUANTIZED = ("bin_score", "border_pred")
 
 
 def _unquantized(model: Any) -> list[str]:
-    """Names of the convolutions whose outputs the borders are decoded from."""
+    """Name the convolutions whose outputs the borders are decoded from."""
     convolutions = (x for x in model.get_ordered_ops() if x.get_type_name() == "Convolution")
     weights = {x.get_friendly_name(): x.input_value(1).get_node() for x in convolutions}
     return [
@@ -27,8 +27,9 @@ def _unquantized(model: Any) -> list[str]:
 
 
 def _quantize(model: Any, calibration: Sequence[np.ndarray]) -> Any:
-    """The last layers of the borders, a small part of the work, stay in float32: the choice between
-    two bins can be a close one, and a border jumps when it turns over."""
+    """Make all convolutions ones of 8-bit integers but the last ones of the borders, a small part
+    of the work: the choice between two bins can be a close one, and a border jumps when it turns
+    over."""
     nncf = import_extra("nncf", "openvino")
     return nncf.quantize(
         model,
@@ -42,8 +43,10 @@ def _quantize(model: Any, calibration: Sequence[np.ndarray]) -> Any:
 def write_openvino(
     graph: DetectionGraph, metadata: Metadata, path: Path, calibration: Sequence[np.ndarray]
 ) -> None:
-    """An .xml file and a .bin file beside it. With the precision "int8" the convolutions are
-    quantized by NNCF after training; bfloat16 is a way of running the float32 weights.
+    """Write an .xml file and a .bin file beside it.
+
+    With the precision "int8" the convolutions are quantized by NNCF after training; bfloat16 is a
+    way of running the float32 weights.
 
     Args:
         calibration: images of the network's input size, (H, W, 3) uint8 BGR; for int8 only.

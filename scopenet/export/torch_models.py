@@ -8,8 +8,8 @@ import torch
 
 from ..runtime.metadata import KEY, Metadata, parse_metadata
 from ..runtime.results import Outputs
+from .capture import capture
 from .graph import DetectionGraph
-from .capture import export_program
 
 EXTRA_FILE = f"{KEY}.json"  # in the archives of PyTorch
 
@@ -27,19 +27,19 @@ class TorchBackend:
 
 
 def write_pt2(graph: DetectionGraph, metadata: Metadata, path: Path) -> None:
-    """For ``torch.export.load``, before which torchvision has to be imported."""
-    torch.export.save(export_program(graph), path, extra_files={EXTRA_FILE: metadata.to_json()})
+    """Write a file for ``torch.export.load``, before which torchvision has to be imported."""
+    torch.export.save(capture(graph), path, extra_files={EXTRA_FILE: metadata.to_json()})
 
 
 def load_pt2(path: Path) -> TorchBackend:
-    """Trusted input, see ``torch.export.load``."""
+    """Load trusted input, see ``torch.export.load``."""
     extra = {EXTRA_FILE: ""}
     module = torch.export.load(path, extra_files=extra).module()
     return TorchBackend(module, parse_metadata(extra[EXTRA_FILE], str(path)))
 
 
 def write_torchscript(graph: DetectionGraph, metadata: Metadata, path: Path) -> None:
-    """By tracing; the result runs at other sizes, too."""
+    """Write a file for ``torch.jit.load``, by tracing; it runs at other sizes, too."""
     example = torch.zeros(256, 320, 3, dtype=torch.uint8)
     with torch.no_grad():
         traced = torch.jit.trace(graph, example, check_trace=False)
@@ -47,7 +47,7 @@ def write_torchscript(graph: DetectionGraph, metadata: Metadata, path: Path) -> 
 
 
 def load_torchscript(path: Path) -> TorchBackend:
-    """Trusted input, see ``torch.jit.load``."""
+    """Load trusted input, see ``torch.jit.load``."""
     extra = {EXTRA_FILE: ""}
     module = torch.jit.load(path, _extra_files=extra)
     return TorchBackend(module, parse_metadata(extra[EXTRA_FILE].decode(), str(path)))

@@ -11,14 +11,15 @@ from detectron2.structures import Instances
 from tqdm import tqdm
 
 from ..engine.evaluator import CocoEvaluator
-from ..engine.trained import TrainedDetector
+from ..engine.network import Network
 from ..errors import ConfigError
+from ..images import read_image
 from ..runtime.backends import Backend
 from ..runtime.predictor import predict
 from ..runtime.resize import resize
 from ..runtime.results import rescale, to_instances
 from .comparison import Agreement, compare
-from .images import read_bgr, spread
+from .samples import spread
 
 # Height and width of inputs that are not resized, px; the first has fewer locations than any
 # TOPK_CANDIDATES_TEST and coarse levels of one cell.
@@ -33,7 +34,8 @@ MAX_AP_LOSS = {"float32": 0.1, "bfloat16": 0.2, "int8": 0.4}  # in percent
 
 @dataclass(frozen=True)
 class Verification:
-    """
+    """What the comparison of an exported file with its original saw.
+
     Attributes:
         images: that were compared.
         on_images: resized as usual.
@@ -60,7 +62,8 @@ class Verification:
         return text if self.ap is None else f"{text}; AP {self.ap:.2f} -> {self.exported_ap:.2f}"
 
     def check(self, precision: str) -> None:
-        """
+        """Refuse a file that does not find what the original finds.
+
         Raises:
             ConfigError: the file is not good enough.
         """
@@ -79,42 +82,41 @@ class Verification:
 
 
 def verify(
-    detector: TrainedDetector, backend: Backend, records: Sequence[dict], dataset_name: str | None
+    network: Network, backend: Backend, records: Sequence[dict], dataset_name: str | None
 ) -> Verification:
-    """
+    """Compare an exported file with its original.
+
     Args:
-        records: images, see :func:`~scopenet.export.images.find_images`.
+        records: images, see :func:`~scopenet.export.samples.find_samples`.
         dataset_name: with the annotations of the images, if there are any.
     """
     precision = backend.metadata.precision
     expected, found = [], []
     on_images = Agreement()
     for record in tqdm(records, desc="verifying", leave=False):
-        image = read_bgr(record)
-        expected.append(detector(image)["instances"].to("cpu"))
+        image = read_image(record["file_name"])
+        expected.append(network(image)["instances"].to("cpu"))
         found.append(predict(backend, image)["instances"])
         on_images += compare(expected[-1], found[-1], precision=precision)
-    at_sizes = _compare_at_sizes(detector, backend, records)
+    at_sizes = _compare_at_sizes(network, backend, records)
     aps = (_ap(dataset_name, records, x) if dataset_name else None for x in (expected, found))
     return Verification(len(records), on_images, at_sizes, *aps)
 
 
-def _compare_at_sizes(
-    detector: TrainedDetector, backend: Backend, records: Sequence[dict]
-) -> Agreement:
-    """At inputs of ``SIZES``, several images each: few objects are left in a small one."""
+def _compare_at_sizes(network: Network, backend: Backend, records: Sequence[dict]) -> Agreement:
+    """Compare at inputs of ``SIZES``, several images each: few objects are left in a small one."""
     agreement = Agreement()
     for record in spread(records, IMAGES_PER_SIZE):
         for size in SIZES:
-            image = resize(read_bgr(record), *size)
-            expected = detector.detect(image, size)["instances"].to("cpu")
+            image = resize(read_image(record["file_name"]), *size)
+            expected = network.detect(image, size)["instances"].to("cpu")
             found = to_instances(rescale(backend(image), size, size), size)
             agreement += compare(expected, found, precision=backend.metadata.precision)
     return agreement
 
 
 def _ap(dataset_name: str, records: Sequence[dict], detections: Sequence[Instances]) -> float:
-    """Box AP on these images of the data set, in percent."""
+    """Compute box AP on these images of the data set, in percent."""
     evaluator = CocoEvaluator(dataset_name)
     evaluator.reset()
     for record, instances in zip(records, detections, strict=True):

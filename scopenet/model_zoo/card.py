@@ -1,124 +1,115 @@
 """What people read: a model's card, and the table of the whole zoo. Both are Markdown."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
+from ..config_file import Config, settings_of
 from .index import Entry, File, Metrics
 
+RECORDED = ("hardware", "versions", "commit")  # what a checkpoint says and no config
+UNKNOWN = "not recorded"
 _SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR10", "AR100")
 _CARD = """\
 # {name}
 
 {facts}
 
-## Box AP
+Box AP in percent:
 
 {metrics}
 
-## Config
-
-`config.yaml` is the full config, without paths of the machine. It differs from the config of this
-name by:
+`config.yaml` is the full config, without paths of the machine. Its differences from the config of
+this name:
 
 {changes}
 
-## Classes
-
-{classes}
-
-## Files
+The `.pkl` is in Detectron2's model zoo format, the `.safetensors` holds the same tensors.
+`scopenet.model_zoo.get("{name}", trained=True)` loads the model, with `SCOPENET_MODEL_ZOO` set to
+the folder or address of the zoo.
 
 {files}
-
-The `.pkl` is in Detectron2's model zoo format, the `.safetensors` holds the same tensors. To load
-the model, with `SCOPENET_MODEL_ZOO` set to the folder or address of the zoo:
-
-```python
-from scopenet import model_zoo
-
-model = model_zoo.get("{name}", trained=True)
-```
 """
-_TABLE = """\
-# Model zoo
 
-Written from `index.json` by `projects/ScopeNet/publish_model.py`; box AP in percent.
 
-{table}
-"""
+def training_facts(config: Config, checkpoint: dict[str, Any]) -> dict[str, str]:
+    """Say what is known of a training, label -> text; what is not known is said to be so.
+
+    Args:
+        config: of the training.
+        checkpoint: what it has written, of which the weights are not read.
+    """
+    settings, iterations = settings_of(config), checkpoint["iteration"] + 1
+    whole, class_names = settings.SOLVER.MAX_ITER, checkpoint["class_names"]
+    is_lazy = isinstance(config, DictConfig)
+    rate = config.optimizer.get("lr", UNKNOWN) if is_lazy else settings.SOLVER.BASE_LR
+    facts = {
+        "architecture": settings.MODEL.META_ARCHITECTURE.rsplit(".", 1)[-1],
+        "classes": f"{len(class_names)}: {', '.join(map(str, class_names))}",
+        "training data": ", ".join(settings.DATASETS.TRAIN),
+        "started from": settings.MODEL.WEIGHTS or "random weights",
+        "iterations": iterations if iterations == whole else f"{iterations} of {whole}",
+        "images per iteration": settings.SOLVER.IMS_PER_BATCH,
+        "learning rate": rate,
+        "seed": settings.SEED if settings.SEED >= 0 else UNKNOWN,
+        **{x: checkpoint.get(x, UNKNOWN) for x in RECORDED},
+    }
+    return {label: str(x) for label, x in facts.items()}
 
 
 def _text(value: Any) -> str:
-    """As text, whatever it holds: neither markup nor the end of a table's cell."""
+    """Write any value as text that is neither markup nor the end of a table's cell."""
     return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", " ".join(str(value).split()))
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], *rows: Sequence[str]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _percent(metrics: dict[str, float | None], name: str) -> str:
-    value = metrics.get(name)
-    return "–" if value is None else f"{value:.1f}"
-
-
-def _metrics(metrics: Metrics) -> str:
-    if not metrics:
-        return "No evaluation of these weights is known."
-    shown = [x for x in _SHOWN if any(x in values for values in metrics.values())]
-    rows = [[_text(k), *(_percent(v, x) for x in shown)] for k, v in metrics.items()]
-    return _markdown(["data set, in percent", *shown], rows)
-
-
-def _files(files: dict[str, File]) -> str:
-    rows = [[f"`{k}`", f"{v.bytes:,}", f"`{v.sha256}`"] for k, v in files.items()]
-    return _markdown(["file", "bytes", "sha256"], rows)
+def _evaluations(metrics: Metrics, names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield a row of each evaluation: its data set and the named metrics."""
+    for dataset, values in metrics.items():
+        known = [values.get(x) for x in names]
+        yield [_text(dataset), *("–" if x is None else f"{x:.1f}" for x in known)]
 
 
 def write_card(
     name: str,
-    *,
     facts: dict[str, str],
     metrics: Metrics,
     changes: dict[str, Any],
-    class_names: Sequence[str],
     files: dict[str, File],
 ) -> str:
-    """The card of one model.
-
-    Args:
-        name: of the config.
-        facts: label -> text.
-        changes: keys of the config that differ from the config file, and their values.
-        files: those worth a checksum.
-    """
-    differing = "\n".join(f"- {_text(k)}: {_text(v)}" for k, v in changes.items())
+    """Write the card of the model of the config ``name``; ``changes`` are the keys that differ from
+    the config file, and their values, the others are as in an :class:`Entry`."""
+    shown = [x for x in _SHOWN if any(x in values for values in metrics.values())]
+    evaluations = _table(["data set", *shown], *_evaluations(metrics, shown))
+    digests = [[f"`{k}`", f"{x.bytes:,}", f"`{x.sha256}`"] for k, x in files.items()]
     return _CARD.format(
         name=name,
-        facts=_markdown(["", ""], [[_text(k), _text(v)] for k, v in facts.items()]),
-        metrics=_metrics(metrics),
-        changes=differing or "nothing.",
-        classes=f"{len(class_names)}: {', '.join(map(_text, class_names))}",
-        files=_files(files),
+        facts=_table(["", ""], *([_text(k), _text(x)] for k, x in facts.items())),
+        metrics=evaluations if metrics else "No evaluation of these weights is known.",
+        changes="\n".join(f"- {_text(k)}: {_text(x)}" for k, x in changes.items()) or "none.",
+        files=_table(["file", "bytes", "sha256"], *digests),
     )
 
 
-def _rows(name: str, entry: Entry) -> Iterator[list[str]]:
-    """One per evaluation; a model without one has a row, too."""
-    suffixes = {"pkl": ".pkl", "safetensors": ".safetensors"}
-    links = [f"[{k}]({entry.folder}/{entry.weights}{v})" for k, v in suffixes.items()]
-    links += [f"[config]({entry.folder}/config.yaml)"]
-    facts = [_text(entry.facts.get(x, "")) for x in ("training data", "iterations")]
-    for dataset, metrics in entry.metrics.items() or [("–", {})]:
-        percents = [_percent(metrics, x) for x in _SHOWN[:3]]
-        card = f"[{_text(name)}]({entry.folder}/README.md)"
-        yield [card, *facts, _text(dataset), *percents, ", ".join(links)]
-
-
 def write_table(entries: dict[str, Entry]) -> str:
-    """MODEL_ZOO.md, of all models by name."""
+    """Write MODEL_ZOO.md, of all models by name; one without evaluation has a row, too."""
+    rows = []
+    for name, entry in sorted(entries.items()):
+        card = f"[{_text(name)}]({entry.folder}/README.md)"
+        facts = [_text(entry.facts.get(x, "")) for x in ("training data", "iterations")]
+        names = {x: f"{entry.weights}.{x}" for x in ("pkl", "safetensors")}
+        names["config"] = "config.yaml"
+        links = ", ".join(f"[{label}]({entry.folder}/{x})" for label, x in names.items())
+        for evaluation in _evaluations(entry.metrics or {"–": {}}, _SHOWN[:3]):
+            rows.append([card, *facts, *evaluation, links])
     header = ["config", "trained on", "iterations", "evaluated on", *_SHOWN[:3], "files"]
-    rows = [row for name in sorted(entries) for row in _rows(name, entries[name])]
-    return _TABLE.format(table=_markdown(header, rows))
+    return (
+        "# Model zoo\n\nWritten from `index.json` by `scopenet publish`; box AP in percent.\n\n"
+        f"{_table(header, *rows)}\n"
+    )

@@ -1,5 +1,6 @@
 """The index of a zoo: which files were published for which config."""
 
+import hashlib
 import json
 import math
 import re
@@ -7,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from .refusal import refused
 
-INDEX = "index.json"
 FORMAT = 1
 # What paths in a zoo are made of: no ".." and nothing hidden, no drive and no address.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
@@ -16,37 +17,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 Metrics = dict[str, dict[str, float | None]]  # data set -> "AP", ... of its boxes, in percent
 
 
-@dataclass(frozen=True)
-class File:
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What was published for one config.
-
-    Attributes:
-        folder: where its files are, relative to the zoo, with slashes.
-        weights: name of the files of weights, without suffix.
-        files: by name.
-        facts: what is known of the training, for people; label -> text.
-        metrics: of the evaluations; none is an empty dict.
-    """
-
-    folder: str
-    weights: str
-    files: dict[str, File]
-    facts: dict[str, str]
-    metrics: Metrics
-
-
 def check_path(path: Any) -> str:
-    """``path``, if it is one that stays in the zoo.
-
-    Raises:
-        ConfigError: it could lead elsewhere, or it has characters that addresses must not have.
-    """
+    """Return ``path``; a ConfigError says what is wrong with one that could leave the zoo."""
     if isinstance(path, str) and all(map(_NAME.fullmatch, path.split("/"))):
         return path
     raise ConfigError(
@@ -55,53 +27,60 @@ def check_path(path: Any) -> str:
     )
 
 
-def _need(is_right: bool, what: str) -> None:
-    if not is_right:
+def _need(is_there: Any, what: str) -> None:
+    if not is_there:
         raise ConfigError(f"it lacks {what}.")
 
 
-def _read_file(name: str, content: dict) -> File:
-    _need("/" not in check_path(name), "plain file names")
-    sha256, size = content["sha256"], content["bytes"]
-    _need(isinstance(sha256, str) and bool(_SHA256.fullmatch(sha256)), f"the sha256 of {name}")
-    _need(type(size) is int and size >= 0, f"the size of {name}")
-    return File(sha256, size)
+@dataclass(frozen=True)
+class File:
+    """What the content of a published file has to be."""
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self):
+        _need(_SHA256.fullmatch(self.sha256), "the sha256 of a file")
+        _need(type(self.bytes) is int and self.bytes >= 0, "the size of a file")
+
+    @classmethod
+    def of(cls, content: bytes) -> "File":
+        return cls(hashlib.sha256(content).hexdigest(), len(content))
 
 
-def _read_metrics(content: dict) -> Metrics:
-    values = [x for metrics in content.values() for x in metrics.values()]
-    _need(all(x is None or math.isfinite(x) for x in values), "numbers as metrics")
-    return content
+@dataclass(frozen=True)
+class Entry:
+    """What was published for one config."""
 
+    folder: str  # relative to the zoo, with slashes
+    weights: str  # name of the files of weights, without suffix
+    files: dict[str, File]  # by name
+    facts: dict[str, str]  # what is known of the training, for people: label -> text
+    metrics: Metrics  # empty without an evaluation
 
-def _read_entry(content: dict) -> Entry:
-    files = {name: _read_file(name, x) for name, x in content["files"].items()}
-    weights = check_path(content["weights"])
-    for name in (f"{weights}.pkl", f"{weights}.safetensors", "config.yaml"):
-        _need(name in files, name)
-    facts = content["facts"]
-    _need(all(isinstance(x, str) for x in facts.values()), "facts in words")
-    metrics = _read_metrics(content["metrics"])
-    return Entry(check_path(content["folder"]), weights, files, facts, metrics)
+    def __post_init__(self):
+        for path in (self.folder, self.weights, *self.files):
+            check_path(path)
+        for name in (f"{self.weights}.pkl", f"{self.weights}.safetensors", "config.yaml"):
+            _need(name in self.files, name)
+        _need(all(isinstance(x, str) for x in self.facts.values()), "facts in words")
+        numbers = [x for values in self.metrics.values() for x in values.values()]
+        _need(all(x is None or math.isfinite(x) for x in numbers), "numbers as metrics")
 
 
 def parse_index(text: bytes, where: str) -> dict[str, Entry]:
-    """The entries by the names of their configs.
-
-    Raises:
-        ConfigError: the text is not an index, or names a path outside the zoo.
-    """
-    try:
+    """Read the entries by the names of their configs; a ConfigError says why ``text``, which is of
+    the file ``where``, is no index or names a path outside of the zoo."""
+    with refused(f"{where} is not the index of a model zoo"):
         content = json.loads(text)
         _need(content["format"] == FORMAT, f"the format {FORMAT} that this version reads")
-        return {check_path(name): _read_entry(x) for name, x in content["models"].items()}
-    except Exception as error:  # JSON of any other shape raises nearly anything above
-        is_known = isinstance(error, ConfigError)
-        reason = str(error) if is_known else f"{type(error).__name__}, {error}."
-        raise ConfigError(f"{where} is not the index of a model zoo: {reason}") from error
+        models = content["models"]
+        for entry in models.values():
+            entry["files"] = {name: File(**x) for name, x in entry["files"].items()}
+        return {check_path(name): Entry(**x) for name, x in models.items()}
 
 
 def dump_index(entries: dict[str, Entry]) -> bytes:
-    """The inverse of :func:`parse_index`; equal entries give equal bytes."""
+    """Write what :func:`parse_index` reads; equal entries give equal bytes."""
     content = {"format": FORMAT, "models": {name: asdict(x) for name, x in entries.items()}}
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -1,33 +1,31 @@
-"""Detectron2's model zoo interface, for this project's configs and models."""
+"""The functions of Detectron2's ``model_zoo``, for this project's configs and models. What is not
+there, or not what it should be, is said by a ConfigError.
+
+In all of them ``config_path`` is a config's name below the project's configs, such as
+"ScopeNet_R_50_FPN_1x.yaml", and ``zoo`` the folder or the address of a zoo, by default
+``$SCOPENET_MODEL_ZOO``.
+"""
 
 import os
 
-import torch
-from detectron2.config import CfgNode, LazyConfig, instantiate
-from detectron2.modeling import build_model
-from omegaconf import DictConfig
 from torch import nn
 
-from ..config_file import config_dir, load_config
-from ..errors import ConfigError
-from ..engine.checkpoint import SafeCheckpointer, StrictCheckpointer
+from ..config_file import Config, config_dir, read_config, settings_of
+from ..engine.checkpoint import SafeCheckpointer
 from ..engine.checks import check_weights
+from ..engine.lazy import trainer_for
+from ..engine.network import load_model
+from ..errors import ConfigError
 from .index import Entry
 from .published_config import read_published
-from .root import Zoo
+from .zoo import Zoo
 
-Root = str | os.PathLike | None  # of a zoo, see `Zoo`
+VARIABLE = "SCOPENET_MODEL_ZOO"
+Root = str | os.PathLike | None
 
 
 def get_config_file(config_path: str) -> str:
-    """Where a config of the project is, in the installed package or in the clone.
-
-    Args:
-        config_path: relative to the project's configs, such as "ScopeNet_R_50_FPN_1x.yaml".
-
-    Raises:
-        ConfigError: there is no such config.
-    """
+    """Find a config of the project, in the installed package or in the clone."""
     folder = config_dir()
     path = folder / config_path.removeprefix("configs/")
     if not path.is_file() or folder.resolve() not in path.resolve().parents:
@@ -36,102 +34,61 @@ def get_config_file(config_path: str) -> str:
 
 
 def get_checkpoint_url(config_path: str, *, zoo: Root = None) -> str:
-    """Where the weights trained with a config are, in Detectron2's format: an address, or a file
-    name if the zoo is a folder.
-
-    Args:
-        config_path: see :func:`get_config_file`.
-        zoo: a folder or an address, by default ``$SCOPENET_MODEL_ZOO``.
-
-    Raises:
-        ConfigError: the zoo has no such model, or is none.
-    """
-    zoo = Zoo(zoo)
-    entry = zoo.entry(config_path)
+    """Say where the published weights are, in Detectron2's format: an address, or a file if the zoo
+    is a folder."""
+    zoo, _, entry = _find(config_path, zoo)
     return zoo.location(f"{entry.folder}/{entry.weights}.pkl")
 
 
-def get_config(
-    config_path: str, trained: bool = False, *, zoo: Root = None
-) -> CfgNode | DictConfig:
-    """A config of the project, or the one that its published model was trained with.
-
-    Args:
-        config_path, zoo: see :func:`get_checkpoint_url`.
-        trained: the published config, overrides included, with ``MODEL.WEIGHTS`` (of a LazyConfig
-            ``train.init_checkpoint``) set to the published weights.
-
-    Raises:
-        ConfigError: there is no such config or model, or its files are not what they should be.
-    """
+def get_config(config_path: str, trained: bool = False, *, zoo: Root = None) -> Config:
+    """Read a config of the project, or the one that its published model was ``trained`` with:
+    overrides included, and with ``MODEL.WEIGHTS`` (of a LazyConfig ``train.init_checkpoint``) set
+    to the published weights."""
     if trained:
-        zoo = Zoo(zoo)
-        return _trained_config(config_path, zoo, zoo.entry(config_path))
-    path = get_config_file(config_path)
-    return LazyConfig.load(path) if path.endswith(".py") else load_config(path)
+        return _trained_config(*_find(config_path, zoo))
+    return read_config(get_config_file(config_path))
 
 
 def get(
     config_path: str, trained: bool = False, device: str | None = None, *, zoo: Root = None
 ) -> nn.Module:
-    """A model of the project, in training mode.
-
-    Args:
-        config_path, trained, zoo: see :func:`get_config`; an untrained model starts from the
-            weights that its config names.
-        device: in place of the config's.
-
-    Raises:
-        ConfigError: see :func:`get_config`; or the weights do not fit.
-    """
+    """Load a published model, or make one that starts from the weights that its config names; in
+    training mode, on ``device`` or else that of the config."""
     if trained:
-        zoo = Zoo(zoo)
-        entry = zoo.entry(config_path)
-        config = _trained_config(config_path, zoo, entry)
-        return load_model(config, str(zoo.fetch(entry, f"{entry.weights}.safetensors")), device)
+        return load_model(*published(config_path, zoo=zoo), device)[0]
     config = get_config(config_path)
-    is_yacs = isinstance(config, CfgNode)
-    weights = config.MODEL.WEIGHTS if is_yacs else config.train.init_checkpoint
-    check_weights(weights, needed=False)
-    model = build(config, device)
-    SafeCheckpointer(model).load(weights)
+    settings = settings_of(config).clone()
+    settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
+    check_weights(settings.MODEL.WEIGHTS)
+    model = trainer_for(config).build_model(settings)
+    SafeCheckpointer(model).load(settings.MODEL.WEIGHTS)
     return model
 
 
-def _trained_config(config_path: str, zoo: Zoo, entry: Entry) -> CfgNode | DictConfig:
-    source = get_config_file(config_path) if config_path.endswith(".py") else config_path
-    config = read_published(zoo.fetch(entry, "config.yaml"), source)
-    address = zoo.location(f"{entry.folder}/{entry.weights}.pkl")
-    if isinstance(config, CfgNode):
-        config.MODEL.WEIGHTS = address
-    else:
-        config.train.init_checkpoint = address
+def published(name: str, *, zoo: Root = None) -> tuple[Config, str]:
+    """Return the config of a published model and the file of its verified weights, both on this
+    machine; ``name`` is its ``config_path``, with or without suffix."""
+    zoo, name, entry = _find(name, zoo)
+    weights = zoo.fetch(entry, f"{entry.weights}.safetensors")
+    return _trained_config(zoo, name, entry), str(weights)
+
+
+def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
+    root = root or os.environ.get(VARIABLE)
+    if not root:
+        raise ConfigError(
+            f"No model zoo is given to find {name} in; set {VARIABLE} or the argument `zoo` to its "
+            "folder or address, or give the path of a config, of the folder of a training or of an "
+            "exported file."
+        )
+    zoo = Zoo(root)
+    return zoo, *zoo.find(name)
+
+
+def _trained_config(zoo: Zoo, name: str, entry: Entry) -> Config:
+    path, is_lazy = zoo.fetch(entry, "config.yaml"), name.endswith(".py")
+    source = get_config_file(name) if is_lazy else name
+    config = read_published(path.read_bytes(), str(path), source)
+    node, key = (config.train, "init_checkpoint") if is_lazy else (config.MODEL, "WEIGHTS")
+    node[key] = zoo.location(f"{entry.folder}/{entry.weights}.pkl")
     return config
-
-
-def build(config: CfgNode | DictConfig, device: str | None = None) -> nn.Module:
-    """The model of a config, with weights as they are drawn."""
-    if isinstance(config, CfgNode):
-        if device is not None:
-            config.MODEL.DEVICE = device
-        return build_model(config)
-    if device is None and not torch.cuda.is_available():
-        device = "cpu"
-    model = instantiate(config.model)
-    return model if device is None else model.to(device)
-
-
-def load_model(config: CfgNode | DictConfig, weights: str, device: str | None = None) -> nn.Module:
-    """The model of a config with the weights of a file.
-
-    Raises:
-        ConfigError: there is no model of this config, or they leave a part of it as it was.
-    """
-    try:
-        model = build(config, device)
-        assert isinstance(model, nn.Module), type(model).__name__
-    except Exception as error:  # a config of others may ask for anything
-        reason = " ".join(f"{type(error).__name__}, {error}".split()).rstrip(".")
-        raise ConfigError(f"The published config makes no model: {reason}.") from error
-    StrictCheckpointer(model).load(weights)
-    return model

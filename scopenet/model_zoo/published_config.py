@@ -3,131 +3,93 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from ..config_file import load_config
+from ..config_file import Config, load_config, read_config, settings_of, to_yaml
 from ..errors import ConfigError
-from ..engine.lazy import load_lazy_config
-from ..engine.trainer import to_yaml
+from .refusal import refused
 
 _MACHINE_PATH = re.compile(r"[/~\\]|\.\.[/\\]|file:|[A-Za-z]:[/\\]")
 _SHAPE_SPEC = "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, and the one object that LazyConfigs of dense detectors hold: it becomes a call
-    like all others."""
+    """Reads plain YAML, of a path of the machine the file's name only. The one object that
+    LazyConfigs of dense detectors hold becomes a call like all others."""
+
+    def construct_text(self, node: yaml.Node) -> str:
+        text = self.construct_scalar(node)
+        return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if _MACHINE_PATH.match(text) else text
+
+    def construct_shape_spec(self, node: yaml.Node) -> dict:
+        return self.construct_mapping(node) | {"_target_": "detectron2.layers.ShapeSpec"}
 
 
-_Loader.add_constructor(
-    _SHAPE_SPEC,
-    lambda loader, node: (
-        loader.construct_mapping(node) | {"_target_": "detectron2.layers.ShapeSpec"}
-    ),
-)
-
-
-@contextmanager
-def _one_sentence(where: str) -> Iterator[None]:
-    """A config may be anything, and then reading it raises nearly anything."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        kind = "plain YAML" if isinstance(error, yaml.YAMLError) else "a full config"
-        reason = " ".join(f"{type(error).__name__}, {error}".split()).rstrip(".")
-        raise ConfigError(f"The config in {where} is not {kind}: {reason}.") from error
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_text)
+_Loader.add_constructor(_SHAPE_SPEC, _Loader.construct_shape_spec)
 
 
 def _scalars(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Keys and indices to, and value, of all below ``node`` that is no dict and no list."""
-    if isinstance(node, (dict, list)):
+    """Yield (path, value) of every leaf; a path is made of keys of dicts and indices of lists."""
+    if isinstance(node, dict | list):
         for key, child in node.items() if isinstance(node, dict) else enumerate(node):
             yield from _scalars(child, (*path, str(key)))
     else:
         yield path, node
 
 
-def _without_paths(node: Any) -> Any:
-    """Of files on this machine only the names."""
-    if isinstance(node, dict):
-        return {key: _without_paths(x) for key, x in node.items()}
-    if isinstance(node, list):
-        return [_without_paths(x) for x in node]
-    is_path = isinstance(node, str) and _MACHINE_PATH.match(node)
-    return re.split(r"[/\\]", node.rstrip("/\\"))[-1] if is_path else node
-
-
-def _weights(path: str) -> str:
-    """An address stays, of a file the name."""
-    return path if "://" in path else Path(path).name
-
-
-def is_lazy(config: dict) -> bool:
+def _is_lazy(config: dict) -> bool:
     return all(isinstance(config.get(x), dict) for x in ("model", "train"))
 
 
 def publishable(text: str, where: str) -> dict:
-    """A full config without the paths and the device of the machine it was used on.
+    """Read a full config without the paths and the device of the machine it was used on.
 
     Args:
-        text: as :func:`~scopenet.engine.trainer.to_yaml` gives it.
+        text: as :func:`~scopenet.config_file.to_yaml` gives it.
         where: it comes from, for messages.
 
     Raises:
         ConfigError: it is not plain YAML, or asks for something of the machine it is read on.
     """
-    with _one_sentence(where):
-        config = _without_paths(yaml.load(text, _Loader))
-        return _lazy_publishable(config, where) if is_lazy(config) else _yacs_publishable(config)
+    with refused(f"The config in {where} is not a full config in plain YAML"):
+        config = yaml.load(text, _Loader)
+        if not _is_lazy(config):
+            config["OUTPUT_DIR"] = "./output"
+            config["MODEL"]["WEIGHTS"] = _address_or_name(config["MODEL"]["WEIGHTS"])
+            config["MODEL"].pop("DEVICE", None)
+            return config
+        for _, value in _scalars(config):
+            if isinstance(value, str) and "${" in value and ":" in value:
+                raise ConfigError(
+                    f"it holds {value}, which another machine may resolve to something else; write "
+                    "out its value before you train."
+                )
+        weights = _address_or_name(config["train"]["init_checkpoint"])
+        config["train"] |= {"output_dir": "./output", "init_checkpoint": weights}
+        config["train"]["device"] = "cuda"  # where there is one, see `settings_of`
+        return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
 
 
-def _yacs_publishable(config: dict) -> dict:
-    config["OUTPUT_DIR"] = "./output"
-    config["MODEL"]["WEIGHTS"] = _weights(config["MODEL"]["WEIGHTS"])
-    config["MODEL"].pop("DEVICE", None)
-    return config
-
-
-def _lazy_publishable(config: dict, where: str) -> dict:
-    for _, value in _scalars(config):
-        if isinstance(value, str) and "${" in value and ":" in value:
-            raise ConfigError(
-                f"The config in {where} holds {value}, which another machine may resolve to "
-                "something else; write out its value before you train."
-            )
-    config["train"] |= {
-        "output_dir": "./output",
-        "init_checkpoint": _weights(config["train"]["init_checkpoint"]),
-        "device": "cuda",  # where there is one, see `run_settings`
-    }
-    return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+def _address_or_name(path: str) -> str:
+    return path if "://" in path else Path(path).name
 
 
 def read_source(config_file: str) -> dict:
-    """The config that a file stands for, in the form of :func:`publishable`."""
-    is_program = config_file.endswith(".py")
-    config = load_lazy_config(config_file, []) if is_program else load_config(config_file)
-    return publishable(to_yaml(config), config_file)
+    """Read the config that a trusted file stands for, in the form of :func:`publishable`."""
+    return publishable(to_yaml(read_config(config_file)), config_file)
 
 
-def _calls(config: dict) -> dict[str, Any]:
-    """Dotted name of all that says what to call -> what it says."""
-    return {".".join(path): x for path, x in _scalars(config) if "_target_" in path}
-
-
-def read_published(path: Path, source: str) -> CfgNode | DictConfig:
-    """A published config, of which nothing is trusted.
+def read_published(text: bytes, where: str, source: str) -> Config:
+    """Read a published config, of which nothing is trusted.
 
     Args:
-        path: the YAML file.
+        where: it comes from, for messages.
         source: the config file it was trained from. What a LazyConfig may call is what this
             program, which is trusted, calls itself in the same places.
 
@@ -135,30 +97,26 @@ def read_published(path: Path, source: str) -> CfgNode | DictConfig:
         ConfigError: it is not plain YAML, reads other files, has keys that are unknown, or is a
             LazyConfig that calls something else.
     """
-    with _one_sentence(str(path)):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if is_lazy(config) != source.endswith(".py"):
-            raise ConfigError(f"The published config {path} is of another kind than {source}.")
-        if is_lazy(config):
-            config = json.loads(json.dumps(config))  # YAML has types that would hide a call
-            _check_calls(config, path, source)
-            return OmegaConf.create(config, flags={"allow_objects": True})
-        if "_BASE_" in config:
-            raise ConfigError(f"The published config {path} refers to another file.")
-        return load_config(str(path))
+    with refused(f"The published config {where} is refused"):
+        content = yaml.safe_load(text)
+        if _is_lazy(content) != source.endswith(".py"):
+            raise ConfigError(f"it is of another kind than {source}, so was not trained with it")
+        if _is_lazy(content):
+            content = json.loads(json.dumps(content))  # YAML has types that would hide a call
+            _check_calls(content, dict(_scalars(read_source(source))), source)
+            config = OmegaConf.create(content, flags={"allow_objects": True})
+        else:
+            config = load_config()
+            config.merge_from_other_cfg(CfgNode(content))  # refuses _BASE_, that is, other files
+        settings_of(config)  # raises what a trainer would miss
+        return config
 
 
-def _check_calls(config: dict, path: Path, source: str) -> None:
-    """
-    Raises:
-        ConfigError: a name is called that ``source`` does not call, or could come from an
-            interpolation.
-    """
-    if any("${" in f"{names}{x}" for names, x in _scalars(config)):
-        raise ConfigError(f"The published config {path} holds ${{...}}, which may run code.")
-    trusted = _calls(read_source(source))
-    for name, called in _calls(config).items():
-        if name not in trusted or trusted[name] != called:
-            raise ConfigError(
-                f"The published config {path} calls {called} as {name}, which {source} does not."
-            )
+def _check_calls(config: dict, trusted: dict, source: str) -> None:
+    """Refuse to call what is not called at the same path of ``trusted``, which ``source`` holds, or
+    what could come from an interpolation."""
+    for path, value in _scalars(config):
+        if "${" in f"{path}{value}":
+            raise ConfigError("it holds ${...}, which may run code")
+        if "_target_" in path and (path not in trusted or trusted[path] != value):
+            raise ConfigError(f"it calls {value} as {'.'.join(path)}, which {source} does not")

@@ -19,7 +19,7 @@ MIN_BOX_SIDE = 1e-5  # px
 
 
 class Positives(NamedTuple):
-    """P positive locations, ordered by (level, image, row, column), at most one entry each."""
+    """Holds P positive locations, ordered by (level, image, row, column), at most one entry each."""
 
     level: Tensor  # (P,)
     image: Tensor  # (P,)
@@ -29,11 +29,11 @@ class Positives(NamedTuple):
     is_cls: Tensor  # (P,) bool: also a positive of the classification branch
 
     def counts(self) -> Tensor:
-        """Positives of the classification and of the localization branch, (2,) float32."""
+        """Count the positives of the classification and the localization branch, (2,) float32."""
         return torch.stack([self.is_cls.sum(), self.is_cls.new_ones(()) * len(self.box)]).float()
 
     def gather(self, maps: list[Tensor]) -> Tensor:
-        """L maps (B, channels, H, W) -> their values at the positives, (P, channels)."""
+        """Take the values of L maps (B, channels, H, W) at the positives, (P, channels)."""
         counts = torch.bincount(self.level, minlength=len(maps)).tolist()
         places = [x.split(counts) for x in (self.image, self.row, self.column)]
         # Of maps whose channels lie next to each other, so do then those of the gradient.
@@ -41,18 +41,18 @@ class Positives(NamedTuple):
         return torch.cat([x[b, i, j] for x, b, i, j in zip(maps, *places, strict=True)])
 
     def centers(self, strides: Tensor) -> Tensor:
-        """The locations' coordinates (x, y), (P, 2) float32 px."""
+        """Return the locations' coordinates (x, y), (P, 2) float32 px."""
         cells = torch.stack([self.column, self.row], dim=1).float()
         return (cells + 0.5) * strides[self.level][:, None]
 
 
 def border_distances(centers: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (l, t, r, b) of points (..., 2) to the borders of XYXY boxes (..., 4), in px."""
+    """Measure how far (l, t, r, b) points (..., 2) are from the borders of XYXY boxes (..., 4), px."""
     return torch.cat([centers - boxes[..., :2], boxes[..., 2:] - centers], dim=-1)
 
 
 def _candidate_cells(box_centers: Tensor, strides: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Columns and rows whose centre may be nearer than ``radius`` strides to a box centre (M, 2).
+    """Find columns and rows whose centre may be within ``radius`` strides of a box centre (M, 2).
 
     Returns:
         (M, 2, L, W) columns and rows, int64 and possibly outside of the map, with
@@ -67,8 +67,8 @@ def _candidate_cells(box_centers: Tensor, strides: Tensor, radius: float) -> tup
 
 
 def _nearest_then_smallest(location: Tensor, is_cls: Tensor, box: Tensor, areas: Tensor) -> Tensor:
-    """Of qualifying pairs (Q,) of location and box the one that wins each location: boxes near the
-    centre first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
+    """Choose of qualifying pairs (Q,) of location and box one for each location: boxes near the centre
+    first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
     area_rank = areas.argsort(stable=True).argsort()
     order = ((2 * location + ~is_cls) * len(areas) + area_rank[box]).argsort()
     location = location[order]
@@ -78,7 +78,7 @@ def _nearest_then_smallest(location: Tensor, is_cls: Tensor, box: Tensor, areas:
 
 
 def _grid(of_axes: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, 2, L, W) of columns and rows -> (M, L, 1, W) and (M, L, W, 1), to be combined."""
+    """Split (M, 2, L, W) of columns and rows into (M, L, 1, W) and (M, L, W, 1), to be combined."""
     return of_axes[:, 0, :, None, :], of_axes[:, 1, :, :, None]
 
 
@@ -94,7 +94,7 @@ def assign_locations(
     radius_cls: float,
     radius_loc: float,
 ) -> Positives:
-    """Positive locations of a batch.
+    """Find the positive locations of a batch.
 
     Args:
         boxes: (M, 4) XYXY px of the network input; those with a side below ``MIN_BOX_SIDE`` are

@@ -8,7 +8,7 @@ from detectron2.modeling.backbone.fpn import LastLevelP6P7
 
 @BACKBONE_REGISTRY.register()
 def build_p5_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's ``build_retinanet_resnet_fpn_backbone`` with p6 taken from p5, as in FCOS."""
+    """Build ``build_retinanet_resnet_fpn_backbone`` with p6 taken from p5, as in FCOS."""
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     return FPN(
         bottom_up=build_resnet_backbone(cfg, input_shape),

@@ -22,8 +22,8 @@ LOG_VARIANCE_RANGE = (-8.0, 8.0)
 
 
 def level_ranges(level_boundaries: Sequence[float]) -> list[tuple[float, float]]:
-    """The half-open range [lo, hi) of the largest border distance that each level regresses, in px,
-    from the L - 1 finite ends; raises ValueError if those are not positive and rising."""
+    """Return the half-open range [lo, hi) of the largest border distance that each level regresses,
+    px, from the L - 1 finite ends; raise a ValueError if those are not positive and rising."""
     ends = [0.0, *map(float, level_boundaries), math.inf]
     if ends != sorted(set(ends)):
         raise ValueError(f"LEVEL_BOUNDARIES must be positive and rise, got {level_boundaries}")
@@ -33,7 +33,7 @@ def level_ranges(level_boundaries: Sequence[float]) -> list[tuple[float, float]]
 def bin_edges(
     level_boundaries: Sequence[float], strides: Sequence[int], num_bins: int, bin_size: float
 ) -> Tensor:
-    """Nominal bin edges b_1 ... b_{N+1} of every level, in px.
+    """Return the nominal bin edges b_1 ... b_{N+1} of every level, in px.
 
     The last edge is the upper end of the level's range (twice the lower end where that is
     infinite, 8 strides for a single level); below it, neighbours have the ratio ``2^bin_size``.
@@ -58,24 +58,24 @@ def bin_edges(
 
 
 def anchor_start(edges: Tensor, bin_size: float) -> Tensor:
-    """Start of the learned anchors, the geometric centres of the bins, (L, N) log2 px."""
+    """Return the start of the anchors, the geometric centres of the bins, (L, N) log2 px."""
     return edges[:, :-1].log2() + bin_size / 2
 
 
 def target_bins(distances: Tensor, edges: Tensor) -> Tensor:
-    """The bin [b_n, b_{n+1}) that holds each distance (P, 4) in px, given the edges (P, N+1) of its
+    """Find the bin [b_n, b_{n+1}) that holds each distance (P, 4) in px, given the edges (P, N+1) of its
     level; the outer bins reach to 0 and infinity. (P, 4) int64 in [0, N)."""
     return (distances[..., None] >= edges[:, None, 1:-1]).sum(-1)
 
 
 def clamp_passing_gradient(x: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """``x.clamp(*bounds)`` with the gradient of ``x``: a value that overshot can come back."""
+    """Clamp ``x``, but pass its gradient: a value that overshot can come back."""
     # Adding an exact zero leaves the bound as it is; x + (clamp(x) - x) would round at |x|.
     return x.clamp(*bounds).detach() + (x - x.detach())
 
 
 def bin_log_probs(bin_logits: Tensor, log_variance: Tensor | None) -> Tensor:
-    """Log of the bin probabilities p_{x,n}, the softmax at temperature sigma^2 (equation 2).
+    """Return log p_{x,n} of the bins, the log softmax at temperature sigma^2 (equation 2).
 
     Args:
         bin_logits: (..., N).
@@ -88,18 +88,12 @@ def bin_log_probs(bin_logits: Tensor, log_variance: Tensor | None) -> Tensor:
 
 
 def decode_distances(log2_anchors: Tensor, deltas: Tensor) -> Tensor:
-    """d = 2^a e^t (equation 1), in px, of anchors a and clamped deltas t of one shape."""
+    """Return d = 2^a e^t (equation 1), px, for anchors a and clamped deltas t of one shape."""
     return torch.exp2(log2_anchors) * torch.exp(deltas)
 
 
-def decode_bins(log2_anchors: Tensor, deltas: Tensor, bins: Tensor) -> Tensor:
-    """Distances (P, 4) in px of the chosen ``bins`` (P, 4), from (P, N) and (P, 4, N)."""
-    chosen_deltas = deltas.gather(-1, bins[..., None])[..., 0]
-    return decode_distances(log2_anchors.gather(1, bins), chosen_deltas)
-
-
 class Borders(NamedTuple):
-    """The four borders of P positives: what is true, and what the network says of them."""
+    """Holds what is true of the four borders of P positives, and what the network says of them."""
 
     gt_distances: Tensor  # (P, 4) px
     gt_bins: Tensor  # (P, 4) the bins that hold them
@@ -109,5 +103,6 @@ class Borders(NamedTuple):
     deltas: Tensor  # (P, 4, N) clamped
 
     def decode(self, bins: Tensor) -> Tensor:
-        """Distances (P, 4) in px of the chosen ``bins`` (P, 4)."""
-        return decode_bins(self.log2_anchors, self.deltas, bins)
+        """Return the distances (P, 4) in px of the chosen ``bins`` (P, 4)."""
+        chosen_deltas = self.deltas.gather(-1, bins[..., None])[..., 0]
+        return decode_distances(self.log2_anchors.gather(1, bins), chosen_deltas)

@@ -19,7 +19,7 @@ from .head import split_bin_logits
 
 
 class Detections(NamedTuple):
-    """K detections of one image, best first."""
+    """Holds K detections of one image, best first."""
 
     boxes: Tensor  # (K, 4) XYXY px of the network input
     scores: Tensor  # (K,) p_box, or p_cls where the guided score is off
@@ -32,7 +32,7 @@ class Detections(NamedTuple):
 def decode_locations(
     bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool
 ) -> tuple[Tensor, Tensor]:
-    """Border distances (P, 4) in px of the best bin of each direction and that bin's probability
+    """Decode border distances (P, 4) in px of the best bin of each direction and that bin's probability
     (P, 4), NaN where an input that counts is not finite.
 
     Args:
@@ -62,10 +62,8 @@ def detect_level(
     score_thresh: float,
     topk_candidates: int,
 ) -> Detections:
-    """The best candidates of one level of one image; boxes neither clipped nor suppressed.
-
-    p_box <= p_cls, so the class logits alone rule out nearly all locations before anything else
-    is computed.
+    """Find the best candidates of one level of one image, boxes neither clipped nor suppressed. As
+    p_box <= p_cls, the class logits alone rule out nearly all locations at once.
 
     Args:
         cls_logits, bin_logits, deltas: (C | 4 (N+1) | 4 N, H, W), float32.
@@ -107,11 +105,8 @@ def detect_level(
 
 
 def class_wise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
-    """Indices of the boxes that NMS within each class leaves, best first.
-
-    Args:
-        boxes: (K, 4) XYXY, not negative.
-    """
+    """Return the indices of the boxes (K, 4), XYXY and not negative, that NMS within each class
+    leaves, best first."""
     # Every class gets a place of its own beside the others.
     extent = torch.cat([boxes.flatten(), boxes.new_ones(1)]).amax(0) + 1
     return nms(boxes + (classes * extent)[:, None], scores, nms_thresh)
@@ -120,7 +115,7 @@ def class_wise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: f
 def best_after_nms(
     boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float, max_detections: int
 ) -> Tensor:
-    """Indices of the best boxes that :func:`class_wise_nms` leaves, best first.
+    """Return the indices of the best boxes that :func:`class_wise_nms` leaves, best first.
 
     What is left of a box depends on better ones only: where the first few hundred leave enough, the
     others need no look. A graph that is traced or exported looks at all of them.
@@ -147,7 +142,7 @@ def detect(
     max_detections: int,
     **level_options,
 ) -> Detections:
-    """Detections of one image from the raw outputs of :class:`~scopenet.modeling.ScopeHead`.
+    """Detect in one image, from the raw outputs of :class:`~scopenet.modeling.ScopeHead`.
 
     Args:
         cls_logits, bin_logits, border_deltas: L maps each, (C | 4 (N+1) | 4 N, H, W), float32.

@@ -8,17 +8,21 @@ from torch.nn import functional as F
 
 
 class FoldedConv2d(Conv2d):
-    """Detectron2's convolution with a ``FrozenBatchNorm2d`` that scales the weights instead of the
+    """Scales its weights as the ``FrozenBatchNorm2d`` of Detectron2's convolution would its
     outputs. Parameters, buffers and their names are the same."""
+
+    # In inference: what the last weights were folded from, and they; no part of a checkpoint.
+    _kept: tuple[list, list[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not isinstance(self.norm, FrozenBatchNorm2d):  # it was replaced, to be trained
             return super().forward(x)
-        weight, bias = self._kept() if self._may_keep() else self._fold()
+        weight, bias = self._folded()
         x = F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         return x if self.activation is None else self.activation(x)
 
-    def _fold(self) -> tuple[Tensor, Tensor]:
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Return weights and bias of a convolution without normalization that gives the same."""
         norm = self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
@@ -26,34 +30,46 @@ class FoldedConv2d(Conv2d):
             bias = bias + self.bias * scale
         return self.weight * scale[:, None, None, None], bias
 
-    def _may_keep(self) -> bool:
-        is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        return not (self.training or torch.is_grad_enabled() or is_recorded)
+    def train(self, mode: bool = True):
+        self._kept = None
+        return super().train(mode)
 
-    def _kept(self) -> tuple[Tensor, Tensor]:
-        """The folded weights of the last call, made anew when what they come from has changed."""
-        sources = [self.weight, *self.norm.buffers()]
-        sources += [] if self.bias is None else [self.bias]
-        state = [(x.data_ptr(), x._version) for x in sources]
-        if getattr(self, "_state", None) != state:
-            self._state, self._folded = state, self._fold()
-            # Referred to, so that no other tensor comes to lie where they are.
-            self._sources = [x.detach() for x in sources]
-        return self._folded
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        # A fused optimizer changes weights without a trace in their versions: what it trains is
+        # forgotten with every forward pass that has gradients.
+        if self.training or torch.is_grad_enabled() or is_recorded:
+            self._kept = None
+            return self.fold()
+        sources = [self.weight, *self.norm.buffers(), *([] if self.bias is None else [self.bias])]
+        try:
+            state = [(x.data_ptr(), x._version) for x in sources]
+        except RuntimeError:  # inference tensors and those of torch.func have neither
+            return self.fold()
+        if self._kept is None or self._kept[0] != state:
+            # The sources are held, so that no other tensor comes to lie where they are.
+            self._kept = state, [x.detach() for x in sources], self.fold()
+        return self._kept[-1]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_kept": None}
 
 
 def fold_frozen_norms(module: nn.Module) -> None:
-    """Make every convolution of ``module`` with a frozen normalization a :class:`FoldedConv2d`."""
-    for conv in module.modules():
-        if type(conv) is Conv2d and isinstance(conv.norm, FrozenBatchNorm2d):
-            conv.__class__ = FoldedConv2d
+    """Put a :class:`FoldedConv2d` of the same parameters in place of every convolution of
+    ``module`` with a frozen normalization."""
+    for parent in [*module.modules()]:
+        for name, conv in parent.named_children():
+            if type(conv) is Conv2d and isinstance(conv.norm, FrozenBatchNorm2d):
+                folded = FoldedConv2d.__new__(FoldedConv2d)
+                folded.__dict__.update(conv.__dict__)
+                setattr(parent, name, folded)
 
 
 def fold_for_good(module: nn.Module) -> None:
-    """Make every :class:`FoldedConv2d` of ``module`` a convolution without normalization, which
-    can no longer be trained as it was."""
+    """Let every :class:`FoldedConv2d` of ``module`` take its normalization into its weights, which
+    can then no longer be trained as they were."""
     for conv in module.modules():
         if isinstance(conv, FoldedConv2d) and isinstance(conv.norm, FrozenBatchNorm2d):
-            weight, bias = conv._fold()
-            conv.__class__, conv.norm = Conv2d, None
-            conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+            weight, bias = conv.fold()
+            conv.weight, conv.bias, conv.norm = nn.Parameter(weight), nn.Parameter(bias), None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The head's convolution with its start, N(0, 0.01) and biases 0."""
+    """Make a convolution of the head with its start, N(0, 0.01) and biases 0."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.zeros_(conv.bias)
@@ -17,7 +17,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequential:
-    """``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
+    """Stack ``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         layers.append(conv3x3(in_channels, channels))
@@ -29,7 +29,7 @@ def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequ
 
 
 class ScopeHead(nn.Module):
-    """Raw per-level predictions for every location, with weights shared by all levels."""
+    """Predicts raw classes, bins and deltas for every location, with weights shared by all levels."""
 
     @configurable
     def __init__(
@@ -108,6 +108,6 @@ class ScopeHead(nn.Module):
 
 
 def split_bin_logits(bin_logits: Tensor, num_bins: int) -> tuple[Tensor, Tensor]:
-    """(P, 4 (N+1)) channels of locations -> bin logits (P, 4, N) and log sigma^2 (P, 4)."""
+    """Split channels (P, 4 (N+1)) of locations into bin logits (P, 4, N), log sigma^2 (P, 4)."""
     per_direction = torch.unflatten(bin_logits, 1, (4, num_bins + 1))
     return per_direction[..., :num_bins], per_direction[..., num_bins]

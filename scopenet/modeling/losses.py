@@ -4,24 +4,22 @@ For the shape letters see :mod:`scopenet.modeling.bins`.
 """
 
 import torch
+from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
 
 LOC_LOSS_TYPES = ("iou", "linear_iou", "giou")
-
-
 _CACHED = 2**18  # values
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), several times as fast as PyTorch's, whose log1p is slow on CPUs; the absolute
-    error of either is some 1e-7."""
+    """Compute log(1 + e^x), several times as fast as PyTorch's, whose log1p is slow on CPUs; the
+    absolute error of either is some 1e-7."""
     return x.relu() - x.abs().sigmoid_().log_()
 
 
 class _NegativesLoss(torch.autograd.Function):
-    """Sum of p^gamma (-ln(1 - p)), p = sigmoid(logits), which needs no more memory than its
-    gradient."""
+    """Sums p^gamma (-ln(1 - p)), p = sigmoid(logits), with no more memory than for the gradient."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, gamma: float) -> Tensor:
@@ -45,7 +43,7 @@ class _NegativesLoss(torch.autograd.Function):
 
 
 def _focal_terms(logits: Tensor, sign: int, gamma: float) -> Tensor:
-    """(1 - p_t)^gamma (-ln p_t) with p_t = sigmoid(sign * logits)."""
+    """Compute (1 - p_t)^gamma (-ln p_t) with p_t = sigmoid(sign * logits)."""
     wrong = (-sign * logits).sigmoid()
     return wrong**gamma * F.softplus(-sign * logits)
 
@@ -53,7 +51,7 @@ def _focal_terms(logits: Tensor, sign: int, gamma: float) -> Tensor:
 def focal_loss(
     cls_logits: list[Tensor], positive_logits: Tensor, *, alpha: float, gamma: float
 ) -> Tensor:
-    """Sigmoid focal loss (RetinaNet, https://arxiv.org/abs/1708.02002), summed.
+    """Sum the sigmoid focal loss (RetinaNet, https://arxiv.org/abs/1708.02002).
 
     Every logit is first taken for a negative and the few positives are then corrected, so that no
     dense target is ever built.
@@ -68,18 +66,23 @@ def focal_loss(
     return (1 - alpha) * (negatives - as_negatives) + alpha * as_positives
 
 
+def mean_over_workers(counts: Tensor) -> Tensor:
+    """Return max(sum over workers, 1) / number of workers: the divisor that makes the averaged
+    gradient of N workers that of one big batch. To be called by all workers alike."""
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(counts)
+    return counts.clamp(min=1) / comm.get_world_size()
+
+
 def bin_loss(log_probs: Tensor, bins: Tensor) -> Tensor:
-    """Cross entropy of the borders' true bins (P, 4) under ``log_probs`` (P, 4, N), mean over the
-    four directions, summed over locations."""
+    """Sum over locations the cross entropy of the borders' true bins (P, 4) under ``log_probs``
+    (P, 4, N), the mean over the four directions."""
     return -log_probs.gather(-1, bins[..., None]).sum() / 4
 
 
 def iou_and_hull(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of two boxes around one location, given by distances (..., 4) > 0 in px.
-
-    Returns:
-        intersection, union and smallest enclosing box, each an area (...,) > 0 in px².
-    """
+    """Return the areas (...,) > 0 in px² of the intersection, the union and the smallest enclosing box
+    of two boxes around one location, which are given by distances (..., 4) > 0 in px."""
 
     def area(d: Tensor) -> Tensor:
         return (d[..., 0] + d[..., 2]) * (d[..., 1] + d[..., 3])
@@ -89,7 +92,7 @@ def iou_and_hull(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def localization_loss(pred: Tensor, gt: Tensor, loss_type: str) -> Tensor:
-    """Loss of the boxes decoded from the target bins, summed over locations.
+    """Sum the loss of the boxes decoded from the target bins over locations.
 
     Args:
         pred, gt: (P, 4) distances (l, t, r, b) > 0, px.

@@ -7,7 +7,6 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
 from torch import Tensor, nn
 
@@ -16,25 +15,23 @@ from .assignment import Positives, assign_locations, border_distances
 from .detection import detect
 from .folding import fold_frozen_norms
 from .head import ScopeHead, split_bin_logits
-from .losses import LOC_LOSS_TYPES, bin_loss, focal_loss, localization_loss
+from .losses import (
+    LOC_LOSS_TYPES,
+    bin_loss,
+    focal_loss,
+    localization_loss,
+    mean_over_workers,
+)
 from .metrics import localization_metrics, log_metrics
 from .postprocess import rescale_detections
 
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
-def mean_over_workers(counts: Tensor) -> Tensor:
-    """max(sum over workers, 1) / number of workers: the divisor that makes the averaged gradient of
-    N workers that of one big batch. To be called by all workers alike."""
-    if comm.get_world_size() > 1:
-        torch.distributed.all_reduce(counts)
-    return counts.clamp(min=1) / comm.get_world_size()
-
-
 @META_ARCH_REGISTRY.register()
 class ScopeNet(DenseDetector):
-    """ScopeNet (https://arxiv.org/abs/2005.04854): every border of a box is found by choosing a
-    bin of distances and then a position relative to the bin's learned anchor."""
+    """Finds every border of a box by choosing a bin of distances and then a position relative to the
+    bin's learned anchor (https://arxiv.org/abs/2005.04854)."""
 
     @configurable
     def __init__(
@@ -99,9 +96,8 @@ class ScopeNet(DenseDetector):
         self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
         self.bin_loss_weight, self.loc_loss_weight = bin_loss_weight, loc_loss_weight
         self.loc_loss_type = loc_loss_type
-        self.test_score_thresh = test_score_thresh
+        self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
 
         shapes = backbone.output_shape()
@@ -186,20 +182,14 @@ class ScopeNet(DenseDetector):
         return images
 
     def predict(self, batched_inputs: list[dict]) -> tuple[ImageList, list[Tensor], Predictions]:
-        """The padded batch, its features and the head's raw outputs."""
+        """Return the padded batch, its features and the head's raw outputs."""
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         features = [features[name] for name in self.head_in_features]
         return images, features, self.head(features)
 
-    def forward_training(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: Predictions,
-        gt_instances: list[Instances],
-    ) -> dict[str, Tensor]:
-        """The weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4)."""
+    def forward_training(self, images, features, predictions, gt_instances) -> dict[str, Tensor]:
+        """Return the weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4)."""
         positives = self.label_locations(predictions, gt_instances)
         num_positives = mean_over_workers(positives.counts())
         with torch.autocast(self.device.type, enabled=False):
@@ -212,7 +202,7 @@ class ScopeNet(DenseDetector):
 
     @torch.no_grad()
     def validation_losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """The losses of a labelled batch in the model's current mode, divided by this worker's own
+        """Return the losses of a labelled batch in the current mode, divided by this worker's own
         positives; nothing is logged or exchanged with other workers."""
         _, _, predictions = self.predict(batched_inputs)
         gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
@@ -242,7 +232,8 @@ class ScopeNet(DenseDetector):
         positives: Positives,
         num_positives: Tensor,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """
+        """Compute the losses of a batch.
+
         Args:
             predictions: raw outputs of the head.
             gt_instances: with ``gt_boxes`` (px of the network input) and ``gt_classes``.
@@ -276,11 +267,8 @@ class ScopeNet(DenseDetector):
     def borders(
         self, predictions: Predictions, gt_instances: list[Instances], positives: Positives
     ) -> bins.Borders:
-        """Gather what the head says of the borders of the positives, and what is true.
-
-        Args:
-            predictions, gt_instances, positives: see :meth:`losses`.
-        """
+        """Gather what the head says of the borders of the positives, and what is true; for the
+        arguments see :meth:`losses`."""
         _, bin_maps, delta_maps = predictions
         boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances])[positives.box]
         gt_distances = border_distances(positives.centers(self.level_strides), boxes)  # (P, 4)
@@ -300,7 +288,7 @@ class ScopeNet(DenseDetector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Detections of each image in px of the network input, best first.
+        """Detect in each image, in px of the network input, best first.
 
         Returns:
             B ``Instances`` with ``pred_boxes``, ``scores`` (p_box), ``pred_classes``,

@@ -9,14 +9,14 @@ from .losses import iou_and_hull
 
 
 def mean_iou(pred: Tensor, gt: Tensor) -> Tensor:
-    """Mean IoU of boxes around common locations, given by distances (P, 4) in px."""
+    """Average the IoU of boxes around common locations, given by distances (P, 4) in px."""
     intersection, union, _ = iou_and_hull(pred, gt)
     return (intersection / union).mean()
 
 
 def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, Tensor]:
-    """Bin accuracy, and the mean IoU of boxes from the target bins and from the best bins: their
-    gap is what choosing bins costs.
+    """Measure bin accuracy, and the mean IoU of boxes from the target bins and from the best bins:
+    their gap is what choosing bins costs.
 
     Args:
         has_variance: sigma^2 is in use, and its mean logarithm worth a look.
@@ -38,6 +38,6 @@ def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, T
 
 
 def log_metrics(metrics: dict[str, Tensor]) -> None:
-    """Into Detectron2's event storage, with a single copy from the device."""
+    """Put metrics into Detectron2's event storage, with a single copy from the device."""
     values = torch.stack(list(metrics.values())).tolist()
     get_event_storage().put_scalars(**dict(zip(metrics, values, strict=True)))

@@ -20,13 +20,7 @@ from .meta_arch import ScopeNet
 
 
 def check_view_sizes(min_sizes: Sequence[int], max_size: int) -> None:
-    """
-    Args:
-        min_sizes, max_size: see :func:`views`.
-
-    Raises:
-        ConfigError: no sizes, one below 1 px, or the longer side's limit below one of them.
-    """
+    """Raise a ConfigError for sizes of :func:`views` that no image can have."""
     if not min_sizes:
         raise ConfigError("TEST.AUG.MIN_SIZES is empty; give the views' shorter sides in px.")
     if min(min_sizes) < 1:
@@ -41,9 +35,9 @@ def check_view_sizes(min_sizes: Sequence[int], max_size: int) -> None:
 def views(
     image: Tensor, *, min_sizes: Sequence[int], max_size: int, flip: bool
 ) -> Iterator[tuple[Tensor, bool]]:
-    """Resized images, and whether they are mirrored.
+    """Yield resized images, float32 (3, H', W'), and whether they are mirrored.
 
-    A smaller view averages over what it leaves out. Detectron2's ``ResizeTransform`` does so for
+    A smaller view averages over what it leaves out, which Detectron2's ``ResizeTransform`` does for
     the images of a data set only, and not for the float ones that ``DefaultPredictor`` makes.
 
     Args:
@@ -51,9 +45,6 @@ def views(
         min_sizes: of the shorter side, px; a view each.
         max_size: of the longer side, px; the shorter one is then smaller than asked for.
         flip: each view a second time, left and right swapped.
-
-    Yields:
-        float32 (3, H', W') and a bool.
     """
     for min_size in min_sizes:
         size = ResizeShortestEdge.get_output_shape(*image.shape[1:], min_size, max_size)
@@ -65,7 +56,7 @@ def views(
 
 
 def mirror(detections: Instances) -> Instances:
-    """Left and right swapped, of the boxes and of what is known of their borders."""
+    """Swap left and right, of the boxes and of what is known of their borders."""
     width = detections.image_size[1]
     left, top, right, bottom = detections.pred_boxes.tensor.unbind(1)
     fields = detections.get_fields() | {
@@ -76,16 +67,11 @@ def mirror(detections: Instances) -> Instances:
 
 
 def votes(detections: Instances, kept: Instances, iou_thresh: float) -> dict[str, Tensor]:
-    """What one view says about each of the D kept detections.
-
-    Args:
-        detections: of the view, at least one.
-        kept: D detections, of any view.
-        iou_thresh: a detection has its say where it is of the same class and overlaps by more.
+    """Let the detections of one view, at least one, say what each of D ``kept`` ones is.
 
     Returns:
-        the fields (D, ...) of the detection that overlaps most, and "seen" (D,), 1 or 0: whether
-        there is one at all.
+        the fields (D, ...) of the detection of the same class that overlaps most, and "seen" (D,),
+        1 or 0: whether one overlaps by more than ``iou_thresh``.
     """
     iou = pairwise_iou(kept.pred_boxes, detections.pred_boxes)
     same_class = kept.pred_classes[:, None] == detections.pred_classes
@@ -98,7 +84,7 @@ def votes(detections: Instances, kept: Instances, iou_thresh: float) -> dict[str
 def merge(
     found: list[Instances], *, score_thresh: float, nms_thresh: float, max_detections: int
 ) -> Instances:
-    """One set of detections from those of all views.
+    """Make one set of detections of those of all views.
 
     Class-wise NMS by p_box over the detections of all views picks those that are kept; the others
     vote. Every border moves to the mean over the views, weighted by p_box and by each view's
@@ -108,12 +94,8 @@ def merge(
 
     Args:
         found: the detections of each view, in the frame of the output image.
-        score_thresh: keep merged scores above.
         nms_thresh: the IoU above which a detection is suppressed, and votes.
-        max_detections: at most so many.
-
-    Returns:
-        the fields of :meth:`ScopeNet.forward_inference`, best first.
+        score_thresh, max_detections: keep merged scores above, best first, at most so many.
     """
     seeing = [x for x in found if len(x)]
     if not seeing:
@@ -137,7 +119,7 @@ def merge(
 
 
 class ScopeNetWithTTA(nn.Module):
-    """A ScopeNet with test-time augmentation: same inputs and outputs, for inference only.
+    """Runs a ScopeNet with test-time augmentation: same inputs and outputs, for inference only.
 
     The views are made of the images as they are given, so give these in full size; with
     ``INPUT.MIN_SIZE_TEST`` 0 Detectron2 does.
@@ -148,10 +130,7 @@ class ScopeNetWithTTA(nn.Module):
         """
         Args:
             model: a :class:`ScopeNet`, also wrapped for distributed training.
-            min_sizes, max_size, flip: see :func:`views`.
-
-        Raises:
-            ConfigError: see :func:`check_view_sizes`.
+            min_sizes, max_size, flip: see :func:`views` and :func:`check_view_sizes`.
         """
         super().__init__()
         check_view_sizes(min_sizes, max_size)
@@ -162,19 +141,15 @@ class ScopeNetWithTTA(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module):
         aug = cfg.TEST.AUG
-        return {
-            "model": model,
-            "min_sizes": aug.MIN_SIZES,
-            "max_size": aug.MAX_SIZE,
-            "flip": aug.FLIP,
-        }
+        sizes = {"min_sizes": aug.MIN_SIZES, "max_size": aug.MAX_SIZE}
+        return sizes | {"model": model, "flip": aug.FLIP}
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """See :meth:`ScopeNet.forward`; of each input "image", "height" and "width" are used."""
         return [{"instances": self.detect(x)} for x in batched_inputs]
 
     def detect(self, x: dict) -> Instances:
-        """The merged detections of one image. The views go through the network one by one: padding
+        """Return the merged detections of one image. The views go through the network one by one: padding
         to a common size would change what a head with GroupNorm finds."""
         height, width = x["image"].shape[1:]
         size = {"height": x.get("height", height), "width": x.get("width", width)}

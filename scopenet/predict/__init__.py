@@ -1,6 +1,6 @@
 """A trained detector on photographs, videos and a web page.
 
-:mod:`.detector` makes one callable of a checkpoint or an exported model, :mod:`.tiles` uses it on
-large images; :mod:`.pictures` draws what it finds and :mod:`.results` writes it as JSON.
-:mod:`.main` is the program on files, :mod:`.web` the one in a browser.
+:mod:`.command` runs it on files, :mod:`.web` in a browser. :mod:`.tiles` cuts large images up and
+:mod:`.merging` puts together what is found in the tiles; :mod:`.pictures` draws the detections and
+:mod:`.results` writes them as JSON.
 """

@@ -18,7 +18,7 @@ CUT_MARGIN = 0.02
 
 
 def cut_borders(boxes: Tensor, tiles: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Which borders (K, 4) of the boxes are where the tile ends and the image goes on.
+    """Tell which borders (K, 4) of the boxes are where the tile ends and the image goes on.
 
     Args:
         boxes: (K, 4).
@@ -47,8 +47,8 @@ def _area(boxes: Tensor) -> Tensor:
 
 
 def common_iou(box: Tensor, tile: Tensor, boxes: Tensor, tiles: Tensor) -> Tensor:
-    """IoU (K,) of a box and others, of each pair what is in both of their tiles; 0 where one of the
-    two has nothing there.
+    """Compute the IoU (K,) of a box and others, of each pair what is in both of their tiles; 0
+    where one of the two has nothing there.
 
     Args:
         box, tile: (4,).
@@ -60,7 +60,7 @@ def common_iou(box: Tensor, tile: Tensor, boxes: Tensor, tiles: Tensor) -> Tenso
 
 
 def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:
-    """The objects of an image, best first.
+    """Make of what was seen in tiles the objects of their image, best first.
 
     Detections that no tile cuts come first, then cut ones, both by score. Each takes with it those
     of its class, seen in other tiles, whose :func:`common_iou` with it is above the threshold.

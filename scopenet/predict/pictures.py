@@ -2,6 +2,7 @@
 confidence."""
 
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from ..atomic import write_file
 from ..border_colors import CONFIDENCE_COLORS, CONFIDENCES
 from ..errors import ConfigError
 
@@ -23,7 +25,8 @@ DARK = "#1b1e23"
 def draw(
     image: np.ndarray, instances: Instances, class_names: list[str], *, borders: bool
 ) -> np.ndarray:
-    """
+    """Draw detections on their image.
+
     Args:
         image: BGR uint8 (H, W, 3).
         instances: detections in px of it.
@@ -51,6 +54,22 @@ def draw(
     return np.concatenate([picture, _legend(picture.shape[1])])
 
 
+def write_picture(picture: np.ndarray, path: Path) -> None:
+    """Write a picture, BGR uint8, in the format of the suffix of ``path``, whole or not at all.
+
+    Raises:
+        ConfigError: the format cannot hold it.
+    """
+    try:
+        is_encoded, content = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        height, width = picture.shape[:2]
+        raise ConfigError(f"OpenCV cannot write {path}, a picture of {width} x {height} px.")
+    write_file(path, lambda f: f.write(content))
+
+
 def _metadata(class_names: list[str]) -> Metadata:
     # A dollar sign would begin a formula where matplotlib writes the name.
     names = [x.replace("$", r"\$") for x in class_names]
@@ -69,7 +88,7 @@ def _draw_borders(canvas: Visualizer, instances: Instances) -> None:
 
 
 def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], side: int) -> None:
-    """Four borders mitred at the corners, on a dark line that keeps them apart from the photo."""
+    """Draw four borders mitred at the corners, on a dark line that sets them off from the photo."""
     x0, y0, x1, y1 = box
     # Thinner around small objects, which it would hide.
     width = float(np.clip(min(x1 - x0, y1 - y0) / 14, side / 400, side / 110))
@@ -87,9 +106,8 @@ def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], s
 
 
 def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances, side: int) -> None:
-    """Above each box, or inside where there is no room; a box goes without if it is small, or if a
-    better one's label is in the way.
-    """
+    """Write class and score above each box, or inside where there is no room; a box goes without if
+    it is small, or if a better one's label is in the way."""
     size = float(np.clip(side / 55, 9, 12))  # points of 1/72 inch at 100 dpi: 1.4 px
     taken = np.zeros((0, 4))  # XYXY px
     for i in instances.scores.argsort(descending=True).tolist():
@@ -107,7 +125,7 @@ def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances, si
 
 @lru_cache(maxsize=8)
 def _legend(width: int) -> np.ndarray:
-    """The scale of the colours, BGR uint8 (H, ``width``, 3)."""
+    """Draw the scale of the colours, BGR uint8 (H, ``width``, 3)."""
     height = max(48, width // 22)
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=DARK)
     canvas = FigureCanvasAgg(figure)

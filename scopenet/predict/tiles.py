@@ -1,6 +1,7 @@
-"""A predictor for images that are larger than the network's input: tile by tile."""
+"""Detection in images that are larger than the network's input: tile by tile."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,16 +9,14 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from ..errors import ConfigError
-from ..data.trees import tile_starts
 from .merging import merge
 
-Predict = Callable[[np.ndarray], Instances]
-"""From a BGR uint8 image (H, W, 3) to its detections in px of the image, on the CPU."""
 NMS_THRESH = 0.5  # of detections from different tiles
 
 
 def check_tiling(tile: int | None, overlap: int | None) -> None:
-    """
+    """Refuse tiles that cannot be.
+
     Raises:
         ConfigError: the tiles would not cover an image.
     """
@@ -30,15 +29,27 @@ def check_tiling(tile: int | None, overlap: int | None) -> None:
         raise ConfigError(f"--overlap must be in [0, {tile}), less than the tile; got {overlap}.")
 
 
+def tile_starts(length: int, tile: int, overlap: int = 0) -> list[int]:
+    """Say where the tiles start that cover ``length`` px evenly; neighbours share ``overlap`` or
+    more.
+
+    Every tile has its full size, so that all are seen at one scale; where ``length`` is no multiple
+    of it, neighbours overlap.
+    """
+    count = max(1, math.ceil((length - overlap) / (tile - overlap)))
+    return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)]
+
+
 def tile_frames(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[int, ...]]:
-    """The tiles of an image, row by row, as XYXY px; smaller than ``tile`` only if the image is."""
+    """Yield the tiles of an image, row by row, as XYXY px; smaller than ``tile`` only if the image
+    is."""
     starts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
     for y, x in itertools.product(*starts):
         yield x, y, min(x + tile, width), min(y + tile, height)
 
 
 def predict_tiles(
-    predict: Predict,
+    detector: Callable[[np.ndarray], dict[str, Instances]],
     image: np.ndarray,
     *,
     tile: int,
@@ -46,9 +57,10 @@ def predict_tiles(
     score_thresh: float,
     nms_thresh: float = NMS_THRESH,
 ) -> Instances:
-    """Detections of a whole image, in px of it, best first.
+    """Find objects in a whole image, in px of it, best first.
 
     Args:
+        detector: see :class:`~scopenet.Detector`; it is shown one tile at a time.
         image: BGR uint8 (H, W, 3).
         tile: the side of the square tiles, px.
         overlap: what neighbouring tiles share at least, px, in [0, tile).
@@ -59,7 +71,7 @@ def predict_tiles(
     frames = list(tile_frames(height, width, tile, overlap))
     found = []
     for x0, y0, x1, y1 in frames:
-        instances = predict(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        instances = detector(np.ascontiguousarray(image[y0:y1, x0:x1]))["instances"]
         found.append(_moved(instances[instances.scores >= score_thresh], x0, y0, (height, width)))
     counts = torch.tensor([len(x) for x in found])
     tiles = torch.tensor(frames, dtype=torch.float32).repeat_interleave(counts, dim=0)
@@ -67,7 +79,7 @@ def predict_tiles(
 
 
 def _moved(instances: Instances, x: int, y: int, image_size: tuple[int, int]) -> Instances:
-    """Detections of a tile at (x, y), in the frame of the image."""
+    """Move the detections of a tile at (x, y) into the frame of the image."""
     corner = torch.tensor([x, y, x, y]).to(instances.pred_boxes.tensor)
     boxes = Boxes(instances.pred_boxes.tensor + corner)
     return Instances(image_size, **instances.get_fields() | {"pred_boxes": boxes})

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..atomic import replacing
 from ..errors import ConfigError
-from .results import replacing
 
-CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}  # of what can be written, by suffix
 DEFAULT_FPS = 30.0  # of cameras that do not say
 TITLE = "ScopeNet"
 
@@ -68,7 +68,7 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def _until_interrupted(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """A webcam has no end of its own: Ctrl-C ends the video, and loses nothing of it."""
+    """Let Ctrl-C end the video of a webcam, which has no end of its own, and lose nothing of it."""
     try:
         yield from pictures
     except KeyboardInterrupt:

@@ -1,28 +1,25 @@
-"""The demo as a web page of this machine, made with Gradio."""
+"""The subcommand ``web``: a detector on a web page of this machine, made with Gradio."""
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
-from urllib.error import URLError
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from detectron2.structures import Instances
 
-# Before Gradio is imported: nothing is told to anybody, and nobody is asked for a newer version.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-try:
-    import gradio
-except ImportError as error:
-    raise ImportError('scopenet.predict.web needs gradio; pip install "scopenet[web]"') from error
-
-from ..errors import ConfigError
-from .detector import Detector
-from .images import ImageError, read_photo
-from .main import CONFIDENCE_THRESHOLD, add_detector_flags, check_threshold, load_detector, look_at
+from ..cli import add_overrides
+from ..detector import Detector
+from ..errors import ConfigError, ImageError
+from ..images import read_image
+from ..runtime.extras import import_extra
+from .command import add_look, load_detector, look_at
 from .pictures import draw
-from .tiles import check_tiling
+
+if TYPE_CHECKING:
+    import gradio
 
 TITLE = "ScopeNet: boxes and how sure their borders are"
 BORDERS = ("left", "top", "right", "bottom")
@@ -32,17 +29,26 @@ MAX_UPLOAD = "200mb"
 SECONDS_KEPT = 3600  # of uploads and pictures, in Gradio's temporary folder
 
 
+def import_gradio() -> ModuleType:
+    """Import Gradio, which then tells nothing to anybody and asks nobody for a newer version.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # is read while it is imported
+    return import_extra("gradio", "web")
+
+
 def with_sure_borders(instances: Instances, least: float) -> Instances:
-    """Detections without a border below that confidence; of a detector without any, all."""
+    """Leave out detections with a border below that confidence, if the detector has any."""
     if not instances.has("border_scores"):
         return instances
     return instances[(instances.border_scores >= least).all(1)]
 
 
 def table(instances: Instances, class_names: list[str]) -> list[list]:
-    """A row per detection: class, score, confidence of the box and of its borders in percent
-    (empty of a detector without), box in px.
-    """
+    """Make a row per detection: class, score, confidence of the box and of its borders in percent
+    (empty of a detector without), box in px."""
     boxes = instances.pred_boxes.tensor.clone()
     boxes[:, 2:] -= boxes[:, :2]
     rows = []
@@ -65,14 +71,19 @@ def respond(
     detector: Detector,
     look: Callable[..., Instances],
 ) -> tuple[np.ndarray | None, list[list], str]:
-    """The picture (RGB uint8), the table and a sentence, for what the page's controls say."""
+    """Answer what the page's controls say by a picture (RGB uint8), a table and a sentence.
+
+    Args:
+        look: see :func:`~scopenet.predict.command.look_at`, with its tiles.
+    """
     if not file:
         return None, [], "Drop an image on the left."
     try:
-        image = read_photo(file)
+        image = read_image(file)
         found = look(image, detector=detector, score_thresh=score_thresh)
     except ImageError as error:
-        return None, [], f"This file cannot be shown: {error}"
+        reason = str(error).replace(file, "it")  # not the name that Gradio gave it
+        return None, [], f"This file cannot be shown: {reason}"
     shown = with_sure_borders(found, border_thresh)
     borders = in_color and shown.has("border_scores")
     picture = draw(image, shown, detector.class_names, borders=borders)
@@ -83,12 +94,17 @@ def respond(
 
 def build_page(
     detector: Detector, *, tile: int | None, overlap: int | None, score_thresh: float
-) -> gradio.Blocks:
-    """
+) -> "gradio.Blocks":
+    """Lay the page out.
+
     Args:
         tile, overlap: see :func:`~scopenet.predict.command.look_at`.
         score_thresh: where the page begins.
+
+    Raises:
+        ConfigError: Gradio is not installed.
     """
+    gradio = import_gradio()
     look = partial(look_at, tile=tile, overlap=overlap)
     kept = (SECONDS_KEPT, SECONDS_KEPT)
     with gradio.Blocks(analytics_enabled=False, title="ScopeNet", delete_cache=kept) as page:
@@ -120,7 +136,7 @@ def build_page(
     return page
 
 
-def serve(page: gradio.Blocks, port: int, *, block: bool = True) -> str:
+def serve(page: "gradio.Blocks", port: int, *, block: bool = True) -> str:
     """Serve the page to this machine only.
 
     Returns:
@@ -140,7 +156,7 @@ def serve(page: gradio.Blocks, port: int, *, block: bool = True) -> str:
             footer_links=[],
             run_history=False,
             max_file_size=MAX_UPLOAD,
-            theme=gradio.themes.Default(**fonts),
+            theme=import_gradio().themes.Default(**fonts),
             prevent_thread_lock=True,
         )
     except OSError as error:
@@ -153,27 +169,23 @@ def serve(page: gradio.Blocks, port: int, *, block: bool = True) -> str:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="A detector on a web page, see docs/demo.md.")
-    add_detector_flags(parser)
-    parser.add_argument("--confidence-threshold", type=float, default=CONFIDENCE_THRESHOLD,
-                        help="least score to begin with (default: %(default)s)")  # fmt: skip
+    add_look(parser)
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    add_overrides(parser)
     return parser
 
 
-def run() -> None:
-    """The program; what is wrong with its input ends it with one sentence."""
-    args = parser().parse_args()
-    try:
-        check_tiling(args.tile, args.overlap)
-        check_threshold(args.confidence_threshold)
-        page = build_page(
-            load_detector(args),
-            tile=args.tile,
-            overlap=args.overlap,
-            score_thresh=args.confidence_threshold,
-        )
-        serve(page, args.port)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    except URLError as error:
-        sys.exit(f"error: The weights could not be downloaded ({error.reason}).")
+def run(args: argparse.Namespace) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        ConfigError: there is no such detector, no Gradio, or the port is taken.
+    """
+    import_gradio()  # before a detector is loaded in vain
+    page = build_page(
+        load_detector(args),
+        tile=args.tile,
+        overlap=args.overlap,
+        score_thresh=args.confidence_threshold,
+    )
+    serve(page, args.port)

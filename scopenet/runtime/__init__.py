@@ -1,5 +1,4 @@
-"""Running exported detectors on onnxruntime or OpenVINO; of all the package only this part works
-without torch and Detectron2."""
+"""Running exported detectors on onnxruntime or OpenVINO, without torch, Detectron2 and Pillow."""
 
 from .predictor import Predictor
 

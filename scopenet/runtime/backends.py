@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,18 +21,30 @@ class Backend(Protocol):
     metadata: Metadata
 
     def __call__(self, image: np.ndarray) -> Outputs:
-        """Detections, in px of the image, of an image (H, W, 3) uint8 BGR."""
+        """Detect objects in an image (H, W, 3) uint8 BGR, in px of it."""
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
+def _provider(device: str, available: Sequence[str]) -> str:
+    """Find what onnxruntime calls a device: "cuda" is its CUDAExecutionProvider."""
+    devices = {x.removesuffix("ExecutionProvider").lower(): x for x in available}
+    if device.lower() not in devices:
+        raise ConfigError(
+            f'The device "{device}" is not in this build of onnxruntime, which has '
+            f"{', '.join(devices)}."
+        )
+    return devices[device.lower()]
+
+
 class OnnxBackend:
-    """
+    """Runs an .onnx file on onnxruntime.
+
     Args:
         path: an .onnx file.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda", "tensorrt" or another of onnxruntime's.
         precision: None or that of the file.
         num_streams, num_threads: images at the same time, and threads for all of them; None leaves
             the number to the library.
@@ -47,12 +60,7 @@ class OnnxBackend:
         num_threads: int | None,
     ):
         runtime = import_extra("onnxruntime", "onnx")
-        provider = f"{device.upper()}ExecutionProvider"
-        if provider not in runtime.get_available_providers():
-            raise ConfigError(
-                f'The device "{device}" is not in this build of onnxruntime, which has '
-                f"{', '.join(runtime.get_available_providers())}."
-            )
+        provider = _provider(device, runtime.get_available_providers())
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors
         # Threads that wait for work would keep the processor busy between two images.
@@ -76,7 +84,7 @@ class OnnxBackend:
 
 @cache
 def openvino_core() -> Any:
-    """The one ``openvino.Core`` of this process.
+    """Return the one ``openvino.Core`` of this process.
 
     Its CPU plugin installs a stack for signal handlers. Of two that are freed in the order in which
     they came, the second reinstates the stack of the first, which is gone: with the next signal
@@ -86,7 +94,8 @@ def openvino_core() -> Any:
 
 
 class OpenVinoBackend:
-    """
+    """Runs an .xml file on OpenVINO.
+
     Args:
         path: an .xml file, with its .bin beside it.
         device: "cpu" or another of OpenVINO's.
@@ -123,7 +132,7 @@ class OpenVinoBackend:
         self.requests = threading.local()
 
     def _hint(self, path: Path, core, device: str, precision: str | None) -> str:
-        """What the layers that are not quantized are computed in."""
+        """Say what the layers that are not quantized are computed in."""
         if precision == "int8" != self.metadata.precision:
             raise ConfigError(f"{path} is not quantized; export it with --precision int8.")
         wanted = precision or self.metadata.precision
@@ -144,7 +153,7 @@ BACKENDS = {".onnx": OnnxBackend, ".xml": OpenVinoBackend}
 
 
 def load_backend(path: Path, **options) -> Backend:
-    """The library for a file, by its suffix.
+    """Load a file with the library for its suffix.
 
     Raises:
         ConfigError: there is no such file, or its library is missing or cannot run it so.

@@ -7,9 +7,10 @@ from ..errors import ConfigError
 
 
 def import_extra(name: str, extra: str) -> ModuleType:
-    """
+    """Import a package that not every installation has.
+
     Args:
-        name: of a package.
+        name: of the package.
         extra: of this project, which installs it.
 
     Raises:

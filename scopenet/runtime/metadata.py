@@ -12,7 +12,8 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True)
 class Metadata:
-    """
+    """What is needed to use an exported file, and where it is from.
+
     Attributes:
         version: of the package that exported the file.
         class_names: by class index.
@@ -33,11 +34,12 @@ class Metadata:
     config: str
 
     def to_json(self) -> str:
+        """Write it as the file holds it."""
         return json.dumps({"format": FORMAT} | asdict(self), ensure_ascii=False)
 
 
 def parse_metadata(text: str, path: str) -> Metadata:
-    """The inverse of ``Metadata.to_json``.
+    """Read what ``Metadata.to_json`` has written.
 
     Args:
         text: empty if the file has none.
@@ -47,19 +49,27 @@ def parse_metadata(text: str, path: str) -> Metadata:
         ConfigError: the text is not what :class:`Metadata` describes.
     """
     if not text:
-        raise ConfigError(f"{path} was not written by export_model.py, or lost its metadata.")
+        raise ConfigError(f"{path} was not written by `scopenet export`, or lost its metadata.")
     try:
         content = json.loads(text)
         found = content.pop("format")
         if found != FORMAT:
             raise ConfigError(f"{path} has metadata of format {found}, not {FORMAT}.")
         metadata = Metadata(**content)
-        sizes = metadata.min_size, metadata.max_size
-        assert all(type(x) is int and x >= 0 for x in sizes), sizes
-        assert metadata.precision in PRECISIONS, metadata.precision
-        assert all(isinstance(x, str) for x in metadata.class_names), metadata.class_names
+        _check_values(metadata)
         return metadata
     except ConfigError:
         raise
     except Exception as error:  # JSON of any other shape
         raise ConfigError(f"The metadata in {path} are damaged: {error!r}.") from error
+
+
+def _check_values(metadata: Metadata) -> None:
+    """Raise a ValueError that names a value which cannot be."""
+    sizes = metadata.min_size, metadata.max_size
+    if not all(type(x) is int and x >= 0 for x in sizes):
+        raise ValueError(f"sizes {sizes}")
+    if metadata.precision not in PRECISIONS:
+        raise ValueError(f"precision {metadata.precision}")
+    if not all(isinstance(x, str) for x in metadata.class_names):
+        raise ValueError(f"class names {metadata.class_names}")

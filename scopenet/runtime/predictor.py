@@ -16,7 +16,8 @@ from .results import rescale, to_instances
 
 
 def check_image(image: np.ndarray) -> None:
-    """
+    """Refuse what is no image, e.g. what ``cv2.imread`` returns for a file it cannot read.
+
     Raises:
         ValueError: it is no BGR image.
     """
@@ -27,7 +28,8 @@ def check_image(image: np.ndarray) -> None:
 
 
 def predict(backend: Backend, image: np.ndarray) -> dict:
-    """Resizing, running and scaling back of one image, see :class:`Predictor`."""
+    """Detect objects in one image: resize it, run the network, scale back; see
+    :class:`Predictor`."""
     check_image(image)
     size = image.shape[:2]
     scaled_to = network_size(*size, backend.metadata.min_size, backend.metadata.max_size)
@@ -36,14 +38,14 @@ def predict(backend: Backend, image: np.ndarray) -> dict:
 
 
 class Predictor:
-    """Same call and same results as Detectron2's ``DefaultPredictor``, also the resizing; besides,
-    it takes a list of images.
+    """Does what Detectron2's ``DefaultPredictor`` does, with its resizing and results, and takes a
+    list of images, too.
 
     Without Detectron2 the instances are :class:`~scopenet.runtime.results.ArrayInstances`.
 
     Args:
         path: an exported .onnx or .xml file.
-        device: "cpu", or what onnxruntime ("cuda") or OpenVINO ("gpu") has here.
+        device: "cpu", or what onnxruntime ("cuda", "tensorrt") or OpenVINO ("gpu") has here.
         precision: "float32" or "bfloat16" in place of the one of an OpenVINO file.
         batch_size: how many images of a list are worked on at a time; they share the threads.
         num_threads: for computing; by default as many as the library thinks best.
@@ -80,7 +82,8 @@ class Predictor:
         self.class_names = self.metadata.class_names
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:
-        """
+        """Detect objects in an image or in each of a list.
+
         Args:
             images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or a list of such images.
 

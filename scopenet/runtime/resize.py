@@ -11,7 +11,7 @@ _BITS = 22  # of the fractions of Pillow's fixed-point weights
 
 
 def network_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
-    """Height and width after ``ResizeShortestEdge(min_size, max_size)``, px."""
+    """Compute height and width after ``ResizeShortestEdge(min_size, max_size)``, px."""
     if min_size == 0:
         return height, width
     scale = min_size / min(height, width)
@@ -21,7 +21,7 @@ def network_size(height: int, width: int, min_size: int, max_size: int) -> tuple
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels of a row of ``old`` make each of ``new`` pixels, (T, new) int64, and their
+    """Tell which pixels of a row of ``old`` make each of ``new`` pixels, (T, new) int64, and their
     weights in fixed point, (T, new) int32, 0 beyond the ends of the row."""
     scale = old / new
     radius = max(scale, 1.0)
@@ -35,7 +35,7 @@ def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resize_rows(image: np.ndarray, new: int) -> np.ndarray:
-    """(H, W, C) uint8 to (new, W, C) uint8."""
+    """Resize (H, W, C) uint8 to (new, W, C) uint8."""
     if len(image) == new:
         return image
     total = np.full((new, *image.shape[1:]), 2 ** (_BITS - 1), np.int32)
@@ -45,7 +45,7 @@ def _resize_rows(image: np.ndarray, new: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W, C) uint8 to (height, width, C) uint8, as ``PIL.Image.resize(..., BILINEAR)``."""
+    """Resize (H, W, C) uint8 to ``height`` and ``width`` as ``PIL.Image.resize(..., BILINEAR)``."""
     # Pillow 13 turns the order round where the height shrinks by more than twice as many pixels;
     # that changes results by 1 at most.
     columns_first = _resize_rows(image.swapaxes(0, 1), width).swapaxes(0, 1)

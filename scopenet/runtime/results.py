@@ -48,8 +48,8 @@ class ArrayInstances:
 def rescale(
     outputs: Outputs, network_size: tuple[int, int], image_size: tuple[int, int]
 ) -> Outputs:
-    """Boxes in px of the network input to px of the image, clipped to it; those that are empty
-    then are dropped. The sizes are height and width."""
+    """Bring boxes from px of the network input to px of the image, clip them to it and drop those
+    that are empty then. The sizes are height and width."""
     height, width = image_size
     scale = np.float32([width / network_size[1], height / network_size[0]] * 2)
     limits = np.float32([width, height] * 2)
@@ -59,7 +59,7 @@ def rescale(
 
 
 def to_instances(outputs: Outputs, image_size: tuple[int, int]) -> "Instances | ArrayInstances":
-    """Detectron2's ``Instances`` where it is installed, otherwise :class:`ArrayInstances`."""
+    """Make Detectron2's ``Instances`` where it is installed, otherwise :class:`ArrayInstances`."""
     fields = outputs._asdict()
     fields = {"pred_boxes": fields.pop("boxes"), "pred_classes": fields.pop("classes")} | fields
     if not (find_spec("torch") and find_spec("detectron2")):

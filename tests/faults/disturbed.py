@@ -12,16 +12,16 @@ FILE_BYTES: no file can become larger, as on a full disk.
 import os
 import resource
 import signal
+import sys
 import threading
 from collections import Counter
 
 import torch
-from detectron2.engine import SimpleTrainer, default_argument_parser
+from detectron2.engine import SimpleTrainer
 from detectron2.utils import comm
 from losses import add_losses
 
-from scopenet.data.custom import add_flags
-from scopenet.engine.command import run
+from scopenet.cli import run
 
 KIND, _, MOMENT = os.environ.get("KILL", "").partition(":")
 counts = Counter()
@@ -83,4 +83,4 @@ if "FILE_BYTES" in os.environ:
 if __name__ == "__main__":
     if KIND == "seconds":
         threading.Timer(float(MOMENT), kill).start()
-    run(add_flags(default_argument_parser()).parse_args())
+    sys.exit(run("train"))

@@ -22,17 +22,16 @@ import pytest
 import torch
 from bad_data import FAULTS, UNREADABLE, write_data
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import default_argument_parser
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from miniature import TINY
 from tally import ROWS, counted
 from trainings import FULL
 
+from scopenet import cli
 from scopenet.config_file import find_config
-from scopenet.data.custom import add_flags, is_custom
-from scopenet.data.check import main as dataset_check
-from scopenet.engine.command import run as train_net
+from scopenet.data.check import command as check_command
+from scopenet.data.custom import is_custom
 
 pytestmark = pytest.mark.faults
 
@@ -49,36 +48,33 @@ class Ending(NamedTuple):
     errors: str  # to standard error
 
 
-def program(function, *args) -> Ending:
-    """What a program's main function does; anything but an exit is raised."""
+def program(name: str, argv: list) -> Ending:
+    """Run a subcommand; anything but an exit is raised."""
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2)]
     streams[1].reconfigure(errors="backslashreplace")  # as Python sets up the real ones
-    code = 0
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         try:
-            function(*args)
+            code = cli.run(name, list(map(str, argv)))
         except SystemExit as end:
             code = end.code
             if isinstance(code, str):
                 print(code, file=sys.stderr)
                 code = 1
         texts = [stream.flush() or stream.buffer.getvalue().decode() for stream in streams]
-    return Ending(int(code or 0), *texts)
+    return Ending(code, *texts)
 
 
 def check(
     folder: Path, json_file: Path, *more: str, draws: bool = True
 ) -> tuple[Ending, list[dict[str, str]]]:
-    """check_dataset.py, if asked for without its histograms, and the findings that it wrote."""
+    """scopenet check, if asked for without its histograms, and the findings that it wrote."""
     output = folder / "check"
     shutil.rmtree(output, ignore_errors=True)
     argv = ["--json", json_file, "--images", folder / "images", "--output", output]
     with pytest.MonkeyPatch.context() as patch:
-        argv = ["check_dataset.py", *argv, "--num-samples", "2", *more, *TINY]
-        patch.setattr(sys, "argv", list(map(str, argv)))
         if not draws:  # most of the time that it takes
-            patch.setattr(dataset_check, "plot_boxes", lambda *_: None)
-        ending = program(dataset_check.run)
+            patch.setattr(check_command, "plot_boxes", lambda *_: None)
+        ending = program("check", [*argv, "--num-samples", "2", *more, *TINY])
     findings = output / "findings.csv"
     if not findings.exists():
         return ending, []
@@ -87,7 +83,7 @@ def check(
 
 
 def train(folder: Path, json_file: Path, output: Path) -> Ending:
-    """train_net.py, of which the data are the validation set, too."""
+    """scopenet train, of which the data are the validation set, too."""
     files = [str(json_file), str(folder / "images")]
     flags = ["--train-json", "--train-images", "--val-json", "--val-images"]
     argv = ["--config-file", find_config(CONFIG)]
@@ -95,7 +91,7 @@ def train(folder: Path, json_file: Path, output: Path) -> Ending:
     argv += [*TINY, "MODEL.SCOPENET.NORM", "", "SOLVER.MAX_ITER", "6", "TEST.EVAL_PERIOD", "0",
              "DATALOADER.MAX_UNREADABLE_IMAGES", str(LIMIT), "OUTPUT_DIR", str(output)]  # fmt: skip
     try:
-        return program(train_net, add_flags(default_argument_parser()).parse_args(argv))
+        return program("train", argv)
     finally:
         forget()
 

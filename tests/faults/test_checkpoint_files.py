@@ -13,7 +13,12 @@ import torch
 from tally import counted
 from trainings import FULL, assert_tag_is_sound
 
-from scopenet.engine.reliability.checkpoint_file import TAG, is_sound, newest_sound, write_checkpoint
+from scopenet.engine.reliability.checkpoint_file import (
+    TAG,
+    is_sound,
+    newest_sound,
+    write_checkpoint,
+)
 
 pytestmark = pytest.mark.faults
 

@@ -11,8 +11,8 @@ from torch import nn
 from trainings import ITERATIONS, train_here
 
 from scopenet import ConfigError, ScopeNet
-from scopenet.engine import non_finite
-from scopenet.engine.lazy import load_lazy_config, run_settings
+from scopenet.config_file import load_lazy_config, settings_of
+from scopenet.engine.reliability import non_finite
 from scopenet.engine.reliability.non_finite import NonFiniteGuard, StepSkipped
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("mini", "quiet_after")]
@@ -159,4 +159,4 @@ def test_a_bad_iteration_of_another_worker_counts(tmp_path, monkeypatch):
 
 def test_lazy_config_has_the_key_too():
     lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["train.max_skipped_iterations=3"])
-    assert run_settings(lazy).SOLVER.MAX_SKIPPED_ITERATIONS == 3
+    assert settings_of(lazy).SOLVER.MAX_SKIPPED_ITERATIONS == 3

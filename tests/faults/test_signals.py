@@ -8,8 +8,8 @@ import pytest
 from tally import counted
 from trainings import ITERATIONS, TORCHRUN, Training, assert_same, iteration_of, train_here
 
-from scopenet.engine.reliability.interruption import TRY_AGAIN
 from scopenet.engine.reliability.checkpoint_file import TAG, newest_sound
+from scopenet.engine.reliability.interruption import TRY_AGAIN
 
 pytestmark = pytest.mark.faults
 

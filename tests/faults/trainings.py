@@ -10,11 +10,11 @@ import pytest
 import torch
 from detectron2.engine import SimpleTrainer
 from losses import Losses, add_losses, read_losses
-from miniature import TINY, job, mini_overrides
+from miniature import TINY, mini_overrides
 from tally import PERIOD
 
 import scopenet
-from scopenet.engine.command import run
+from scopenet.cli import run
 from scopenet.engine.reliability.checkpoint_file import TAG, is_sound
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
@@ -100,7 +100,8 @@ def train_here(
         patch.setattr(SimpleTrainer, "write_metrics", staticmethod(record))
         flags = [x for x in arguments if x.startswith("--")]
         overrides = [x for x in arguments if not x.startswith("--")]
-        run(job(CONFIG, *flags, *mini_overrides(folder, *SETTINGS, *overrides)))
+        overrides = mini_overrides(folder, *SETTINGS, *overrides)
+        run("train", ["--config-file", CONFIG, *flags, *overrides])
     return training
 
 

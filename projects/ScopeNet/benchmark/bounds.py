@@ -1,4 +1,4 @@
-"""What no detector with these layers can be faster than: its own network, and its convolutions."""
+"""What no detector with these layers is faster than: its network alone, and its convolutions."""
 
 from copy import deepcopy
 
@@ -13,7 +13,7 @@ _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_
 
 @torch.no_grad()
 def fold_frozen_norms(module: nn.Module) -> nn.Module:
-    """A copy of ``module`` in which frozen batch normalization is part of the convolutions."""
+    """Copy ``module``, with frozen batch normalization made a part of the convolutions."""
     module = deepcopy(module)
     for conv in module.modules():
         if isinstance(conv, Conv2d) and isinstance(conv.norm, FrozenBatchNorm2d):

@@ -11,8 +11,8 @@ from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from experiments.presets import read_any_config
 from scopenet.errors import ConfigError
-from experiments.presets import read_config
 from scopenet.modeling import ScopeNet
 from scopenet.modeling.head import split_bin_logits
 
@@ -41,8 +41,8 @@ class Contestant:
     model: DenseDetector
 
     def predict(self, inputs: list[dict]) -> tuple[ImageList, list[Tensor], list[list[Tensor]]]:
-        """The padded batch, the features and the head's raw outputs, as ``model.forward`` has
-        them."""
+        """Return the padded batch, the features and the head's raw outputs, as ``model.forward``
+        has them."""
         images = self.model.preprocess_image(inputs)
         features = self.model.backbone(images.tensor)
         features = [features[name] for name in self.model.head_in_features]
@@ -55,7 +55,7 @@ class Contestant:
         return self.model.label_anchors(self.model.anchor_generator(features), gt_instances)
 
     def scores(self, predictions) -> Tensor:
-        """The scores of all pairs of location or anchor and class, flat."""
+        """Return the scores of all pairs of location or anchor and class, flat."""
         cls_logits, *others = predictions
         classes = self.model.num_classes
         p_cls = [permute_to_N_HWA_K(x, classes).sigmoid() for x in cls_logits]
@@ -113,16 +113,17 @@ class Contestant:
 
 
 def build_contestant(name: str, config: str, device: str) -> Contestant:
-    """
+    """Build a detector with random weights.
+
     Args:
         name: for tables and legends.
-        config: see :func:`~experiments.presets.read_config`.
+        config: see :func:`~experiments.presets.read_any_config`.
         device: "cpu" or "cuda".
 
     Raises:
         ConfigError: there is no such config, or its detector is none of the three.
     """
-    config = read_config(config)
+    config = read_any_config(config)
     torch.manual_seed(0)
     if isinstance(config, CfgNode):
         config.MODEL.DEVICE = device

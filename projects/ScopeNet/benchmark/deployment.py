@@ -14,6 +14,7 @@ from scopenet.export.graph import DetectionGraph
 from scopenet.modeling import ScopeNet
 from scopenet.runtime.metadata import Metadata
 from scopenet.runtime.predictor import predict
+
 from .contestants import Contestant
 from .measure import Laps, Work, time_in_turns
 from .suites import Record, Settings
@@ -37,7 +38,8 @@ class DeploymentSuite:
     name = "deployment"
 
     def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
-        """
+        """Time PyTorch and the exported formats in turns.
+
         Raises:
             ConfigError: ScopeNet is not among the contestants, or a package is missing.
         """
@@ -61,7 +63,7 @@ class DeploymentSuite:
 
 
 def _eager(model: ScopeNet) -> Callable[[np.ndarray], dict]:
-    """What Detectron2's ``DefaultPredictor`` does after the resizing."""
+    """Do what Detectron2's ``DefaultPredictor`` does after the resizing."""
 
     @torch.no_grad()
     def run(image: np.ndarray) -> dict:

@@ -10,6 +10,7 @@ from detectron2.structures import BoxMode
 
 from scopenet.config_file import load_config
 from scopenet.errors import ConfigError
+
 from .contestants import STOCK_CONFIGS, Contestant
 from .measure import Laps, Work, peak_memory, time_in_turns
 from .suites import Record, Settings
@@ -23,7 +24,8 @@ class LoadingSuite:
     name = "loading"
 
     def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
-        """
+        """Time the loading of an image.
+
         Raises:
             ConfigError: scikit-learn is missing.
         """

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from scopenet.errors import ConfigError
 from scopenet.engine.environment import commit, hardware, versions
+from scopenet.errors import ConfigError, one_sentence_errors
+
 from .contestants import STOCK_CONFIGS, Contestant, build_contestant
 from .deployment import DeploymentSuite
 from .loading import LoadingSuite
@@ -21,7 +22,7 @@ from .workload import Case, random_inputs
 
 
 def named_config(text: str) -> tuple[str, str]:
-    """ "NAME=CONFIG" -> NAME, CONFIG.
+    """Split "NAME=CONFIG" at its first "=".
 
     Raises:
         ArgumentTypeError: it is not of that form.
@@ -52,10 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def contestants_of(args: argparse.Namespace) -> list[Contestant]:
-    """
-    Raises:
-        ConfigError: see :func:`~benchmark.contestants.build_contestant`.
-    """
+    """Build the detectors, see :func:`~benchmark.contestants.build_contestant`."""
     configs = dict(args.config)
     configs |= {name: STOCK_CONFIGS[name] for name in args.detectors}
     sample = Case(1, 320, 320, 0)
@@ -100,7 +98,7 @@ def benchmark(args: argparse.Namespace) -> Results:
 
 
 def write_report(results: Results, output: Path) -> None:
-    """`benchmark.md`, and the plots of the suites that were run."""
+    """Write `benchmark.md`, and the plots of the suites that were run."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "benchmark.md").write_text(markdown(results))
     table = results.table()
@@ -112,12 +110,10 @@ def write_report(results: Results, output: Path) -> None:
 
 
 def run() -> None:
-    """The program; what is wrong with its input ends it with one sentence."""
+    """Run the program; what is wrong with its input ends it with one sentence."""
     args = parser().parse_args()
-    try:
+    with one_sentence_errors():
         results = benchmark(args)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    write_report(results, args.output)
+        write_report(results, args.output)
     print(markdown(results))
     print(f"Written to {args.output}.")

@@ -1,11 +1,16 @@
-"""Time by laps and peak memory of calls; several of them in turns, so that all meet the same
-machine."""
+"""Measure time by laps and peak memory of calls; several of them in turns, so that all meet the
+same machine."""
 
 import gc
+import json
 import os
 import time
 from collections.abc import Callable
+from itertools import accumulate
+from operator import itemgetter
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -31,12 +36,12 @@ class Laps:
         return event
 
     def mark(self, name: str) -> None:
-        """The lap that ends here."""
+        """End a lap here."""
         self.names.append(name)
         self.times.append(self._now())
 
     def seconds(self) -> dict[str, float]:
-        """Of each lap, in order."""
+        """Return the seconds of each lap, in order."""
         if self.device.type != "cuda":
             laps = [end - start for start, end in zip(self.times, self.times[1:], strict=False)]
         else:
@@ -54,7 +59,7 @@ class Work(NamedTuple):
 
 
 def time_once(work: Work, device: torch.device) -> dict[str, float]:
-    """Seconds of each lap of one call."""
+    """Return the seconds of each lap of one call."""
     arguments = work.prepare()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -64,7 +69,7 @@ def time_once(work: Work, device: torch.device) -> dict[str, float]:
 
 
 def time_repeatedly(work: Work, device: torch.device, number: int) -> dict[str, float]:
-    """Median seconds of each lap of ``number`` calls in a row."""
+    """Return the median seconds of each lap of ``number`` calls in a row."""
     calls = [time_once(work, device) for _ in range(number)]
     return {name: median(call[name] for call in calls) for name in calls[0]}
 
@@ -72,7 +77,7 @@ def time_repeatedly(work: Work, device: torch.device, number: int) -> dict[str, 
 def time_in_turns(
     works: dict[str, Work], device: torch.device, *, repeats: int, turn: float = 0.05
 ) -> dict[str, list[dict[str, float]]]:
-    """Seconds by lap of each work, ``repeats`` times each.
+    """Time works side by side: return the seconds by lap of each, ``repeats`` times.
 
     In every round each has its turn, in an order that turns too. Works shorter than ``turn``
     seconds are called several times in a row, so that a turn says what they take in a loop and not
@@ -99,7 +104,7 @@ def time_in_turns(
 
 
 def peak_memory(work: Work, device: torch.device) -> int:
-    """Bytes that one call holds at most at a time beyond what was held before it."""
+    """Return the bytes that one call holds at most at a time beyond what was held before it."""
     arguments = work.prepare()
     gc.collect()
     if device.type == "cuda":
@@ -109,17 +114,16 @@ def peak_memory(work: Work, device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work.run(Laps(device), *arguments)
-    held = peak = 0
-    events = profiler.profiler.kineto_results.events()
-    changes = [(x.start_ns(), x.nbytes()) for x in events if x.name() == "[memory]"]
-    for _, change in sorted(changes, key=lambda x: x[0]):
-        held += change
-        peak = max(peak, held)
-    return peak
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = sorted((x for x in events if x["name"] == "[memory]"), key=itemgetter("ts"))
+    return max(accumulate((x["args"]["Bytes"] for x in changes), initial=0))
 
 
 def physical_memory() -> int:
-    """Bytes of this machine's memory, or of the GPU's."""
+    """Return the bytes of this machine's memory, or of the GPU's."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

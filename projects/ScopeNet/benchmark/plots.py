@@ -1,4 +1,4 @@
-"""Time and memory against the number of boxes and against the image's area."""
+"""Plot time and memory against the number of boxes and against the image's area."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def _prepared(table: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def draw_boxes(table: pd.DataFrame) -> Figure:
-    """Labels, losses and their backward pass against the number of boxes."""
+    """Plot labels, losses and their backward pass against the number of boxes."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     time, memory = figure.subplots(1, 2)
     found = _prepared(table, "boxes")
@@ -42,7 +42,7 @@ def draw_boxes(table: pd.DataFrame) -> Figure:
 
 
 def draw_areas(table: pd.DataFrame) -> Figure:
-    """Whole inference and a whole training step against the image's area."""
+    """Plot whole inference and a whole training step against the image's area."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     for row, step in zip(figure.subplots(2, 2), ("inference", "training"), strict=True):
         found = _prepared(table, f"{step} by area")

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md from a file of benchmark.py."""
+"""Make the tables of docs/performance.md from a file of benchmark.py."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ CASE = ["batch", "height", "width", "boxes"]
 
 
 def _milliseconds(row: pd.Series) -> str:
-    """The median with half the spread from the fastest to the slowest."""
+    """Show the median with half the spread from the fastest to the slowest."""
     scale = 1000
     middle, half = row["median"] * scale, (row["max"] - row["min"]) / 2 * scale
     digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
@@ -52,7 +52,7 @@ def _name(case: tuple) -> str:
 
 
 def _detectors(table: pd.DataFrame) -> list[str]:
-    """The detectors of a table, without their bounds."""
+    """List the detectors of a table, without their bounds."""
     return [name for name in table["detector"].unique() if ": " not in name]
 
 
@@ -63,8 +63,8 @@ def _without_boxes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(table: pd.DataFrame, suite: str) -> pd.DataFrame:
-    """Times, ratios of the first detector to the others (and what was aimed at), and peak memory;
-    a row per batch."""
+    """Compare times, ratios of the first detector to the others (and what was aimed at), and peak
+    memory; a row per batch."""
     rows = []
     for case, found in table[table["suite"] == suite].groupby(CASE, sort=False):
         first, *others = names = _detectors(found)
@@ -81,7 +81,7 @@ def compared(table: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def deployed(table: pd.DataFrame) -> pd.DataFrame:
-    """Times of the exported formats and their ratios to PyTorch's, a row per format."""
+    """Show the times of the exported formats and their ratios to PyTorch's, a row per format."""
     of = table[table["suite"] == "deployment"].set_index("detector")
     rows = []
     for name, row in of.iterrows():
@@ -92,7 +92,7 @@ def deployed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
-    """Milliseconds of every lap of a suite, a row per batch and detector."""
+    """Show the milliseconds of every lap of a suite, a row per batch and detector."""
     rows = []
     for _, x in table[(table["suite"] == suite) & ~table["detector"].str.contains(":")].iterrows():
         laps = {f"{name}, ms": f"{1000 * value:.1f}" for name, value in x["laps"].items()}
@@ -102,8 +102,8 @@ def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
-    """What share of a step is above each of its bounds, and of inference outside of backbone and
-    head by the step's own laps; a row per batch and detector."""
+    """Show what share of a step is above each of its bounds, and of inference outside of backbone
+    and head by the step's own laps; a row per batch and detector."""
     rows = []
     for case, found in table[table["suite"] == suite].groupby(CASE, sort=False):
         of, laps = (found.set_index("detector")[column] for column in ("median", "laps"))
@@ -125,7 +125,7 @@ def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
 
 
 def networks(results: Results) -> pd.DataFrame:
-    """Parameters and multiply-adds of the detectors."""
+    """Show parameters and multiply-adds of the detectors."""
     return pd.DataFrame(
         {
             "detector": x["detector"],
@@ -137,7 +137,7 @@ def networks(results: Results) -> pd.DataFrame:
 
 
 def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Titles and tables of all that was measured."""
+    """Yield titles and tables of all that was measured."""
     table = results.table()
     yield "Networks", networks(results)
     yield "Loading, one process", by_lap(table, "loading")

@@ -12,7 +12,9 @@ from detectron2.utils.events import EventStorage
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
+from scopenet.atomic import write_text
 from scopenet.errors import ConfigError
+
 from .contestants import Contestant
 from .suites import LARGE, Record
 from .workload import Case, random_inputs
@@ -33,7 +35,7 @@ class _Network(nn.Module):
 
 
 def describe(contestant: Contestant) -> dict:
-    """Number of parameters, and multiply-adds of the network at 800 x 1344 px."""
+    """Count the parameters, and the multiply-adds of the network at 800 x 1344 px."""
     model = contestant.model.eval()
     inputs = random_inputs(Case(1, *LARGE, 0), model.num_classes, model.device.type)
     flops = FlopCountAnalysis(_Network(contestant), model.preprocess_image(inputs).tensor)
@@ -60,11 +62,12 @@ class Results:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self))
-        path.write_text(text.replace('{"suite"', '\n{"suite"') + "\n")  # a line for each record
+        write_text(path, text.replace('{"suite"', '\n{"suite"') + "\n")  # a line for each record
 
     @classmethod
     def load(cls, path: Path) -> "Results":
-        """
+        """Read a file of :meth:`save`.
+
         Raises:
             ConfigError: the file is missing or not one of :meth:`save`.
         """
@@ -74,7 +77,7 @@ class Results:
             raise ConfigError(f"{path} is no file of benchmark.py ({error}).") from error
 
     def table(self) -> pd.DataFrame:
-        """A row for each record: the case, median, fastest and slowest seconds, and peak bytes."""
+        """Make a row of each record: its case, median, fastest and slowest seconds, peak bytes."""
         rows = []
         for x in self.records:
             totals = [sum(laps.values()) for laps in x["seconds"]]
@@ -88,5 +91,5 @@ class Results:
 
 
 def median_laps(repeats: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Median seconds of each lap."""
+    """Return the median seconds of each lap."""
     return {name: median(laps[name] for laps in repeats) for name in repeats[0]}

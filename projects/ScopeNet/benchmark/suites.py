@@ -41,7 +41,7 @@ class Settings:
 
 
 def expected_peak(before: Sequence[tuple[int, int]], case: Case) -> float:
-    """Bytes, extrapolated along a line from the last two measurements of (boxes, bytes)."""
+    """Extrapolate bytes along a line from the last two measurements of (boxes, bytes)."""
     if not before:
         return 0.0
     boxes, peak = before[-1]
@@ -101,7 +101,7 @@ class Suite:
 
 
 def all_suites(settings: Settings, boxes: Sequence[int] = BOXES) -> dict[str, Suite]:
-    """The suites by name; ``boxes`` are the numbers of boxes per image in tables."""
+    """Return the suites by name; ``boxes`` are the numbers of boxes per image in tables."""
     precision = settings.precision
 
     def network(contestant, inputs, _):

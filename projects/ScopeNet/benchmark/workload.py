@@ -18,7 +18,7 @@ class Case(NamedTuple):
 
 
 def random_boxes(case: Case, generator: torch.Generator) -> torch.Tensor:
-    """(boxes, 4) XYXY px inside the image; sides log-uniform from 8 px to the image's."""
+    """Draw boxes (boxes, 4), XYXY px in the image; sides log-uniform from 8 px to the image's."""
     size = torch.tensor([case.width, case.height])
     exponents = torch.rand(case.boxes, 2, generator=generator)
     sides = SMALLEST_SIDE * (size / SMALLEST_SIDE) ** exponents
@@ -27,7 +27,7 @@ def random_boxes(case: Case, generator: torch.Generator) -> torch.Tensor:
 
 
 def random_inputs(case: Case, num_classes: int, device: str, seed: int = 0) -> list[dict]:
-    """A batch in Detectron2's format: BGR uint8 images with ``instances``."""
+    """Draw a batch in Detectron2's format: BGR uint8 images with ``instances``."""
     generator = torch.Generator().manual_seed(seed)
     inputs = []
     for _ in range(case.batch):

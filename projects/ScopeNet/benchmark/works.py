@@ -14,7 +14,7 @@ from .measure import Laps, Work
 
 
 def autocast(model: DenseDetector, precision: torch.dtype):
-    """The forward pass in ``precision``; does nothing for float32."""
+    """Run the forward pass in ``precision``; do nothing for float32."""
     enabled = precision != torch.float32
     return torch.autocast(model.device.type, precision, enabled=enabled)
 
@@ -32,7 +32,7 @@ def marked(model: DenseDetector, laps: Laps) -> Iterator[None]:
 
 
 def labels(contestant: Contestant, inputs: list[dict]) -> Work:
-    """Label assignment alone."""
+    """Measure label assignment alone."""
     with torch.no_grad():
         _, features, predictions = contestant.predict(inputs)
     gt_instances = [x["instances"] for x in inputs]
@@ -45,7 +45,7 @@ def labels(contestant: Contestant, inputs: list[dict]) -> Work:
 
 
 def losses(contestant: Contestant, inputs: list[dict]) -> Work:
-    """From the head's raw outputs to their gradients: labels, losses, backward."""
+    """Measure from the head's raw outputs to their gradients: labels, losses, backward."""
     with torch.no_grad():
         images, features, predictions = contestant.predict(inputs)
     gt_instances = [x["instances"] for x in inputs]
@@ -65,7 +65,7 @@ def losses(contestant: Contestant, inputs: list[dict]) -> Work:
 
 
 def detections(contestant: Contestant, inputs: list[dict]) -> Work:
-    """From the head's raw outputs to detections."""
+    """Measure from the head's raw outputs to detections."""
     with torch.no_grad():
         images, features, predictions = contestant.predict(inputs)
 
@@ -82,7 +82,7 @@ def detections(contestant: Contestant, inputs: list[dict]) -> Work:
 
 
 def inference(contestant: Contestant, inputs: list[dict], precision: torch.dtype) -> Work:
-    """Images to detections, as a predictor calls it."""
+    """Measure images to detections, as a predictor calls it."""
 
     @torch.no_grad()
     def run(laps: Laps) -> None:
@@ -95,7 +95,7 @@ def inference(contestant: Contestant, inputs: list[dict], precision: torch.dtype
 
 
 def training_step(contestant: Contestant, inputs: list[dict], precision: torch.dtype) -> Work:
-    """Everything of an iteration but loading: forward, backward, optimizer."""
+    """Measure everything of an iteration but loading: forward, backward, optimizer."""
     parameters = [x for x in contestant.model.parameters() if x.requires_grad]
     # Random weights must stay what they are: the rate is 0, the work the same.
     optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
@@ -115,7 +115,7 @@ def training_step(contestant: Contestant, inputs: list[dict], precision: torch.d
 
 
 def network(contestant: Contestant, inputs: list[dict], precision: torch.dtype) -> Work:
-    """A bound of inference: backbone and head alone, frozen normalization folded."""
+    """Bound inference from below: backbone and head alone, frozen normalization folded."""
     model = contestant.model.eval()
     with torch.no_grad():
         images = model.preprocess_image(inputs)
@@ -135,7 +135,7 @@ def network(contestant: Contestant, inputs: list[dict], precision: torch.dtype) 
 
 
 def convolutions(work: Work, device: torch.device) -> Work:
-    """A bound of ``work``: the convolutions it computes, and nothing else."""
+    """Bound ``work`` from below: the convolutions it computes, and nothing else."""
     with RecordConvolutions() as record:
         work.run(Laps(device), *work.prepare())
 

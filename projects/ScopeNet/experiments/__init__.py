@@ -1,1 +1,1 @@
-"""Running lists of configs over data sets and seeds, and the tables made from it."""
+"""Run lists of configs over data sets and seeds, and make tables of the results."""

@@ -1,6 +1,5 @@
-"""Runs a list of jobs: what is done is skipped, what was interrupted goes on."""
+"""Run a list of jobs: what is done is skipped, what was interrupted goes on."""
 
-import json
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -10,8 +9,10 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from scopenet.engine.interruption import TRY_AGAIN, Interrupted
-from .jobs import Job, resolve
+from scopenet.engine.reliability.interruption import TRY_AGAIN, Interrupted
+from scopenet.training_metrics import read_metrics
+
+from .job import Job, resolve
 from .results import Results
 from .runs import CONSOLE, row_key, run_in_process
 
@@ -19,8 +20,8 @@ POLL_SECONDS = 2.0
 
 
 class Run(NamedTuple):
-    """A job with the key of its row and the folder of its training. Jobs that differ at inference
-    only have the same folder."""
+    """A job with the key of its row and the folder of its training, which is the same for jobs that
+    differ at inference only."""
 
     job: Job
     key: dict
@@ -32,16 +33,13 @@ class RunFailed(RuntimeError):
 
 
 def plan(job: Job, output: Path) -> Run:
-    """
-    Raises:
-        ConfigError: see :func:`~experiments.jobs.resolve`.
-    """
+    """Find out where a job belongs; see :func:`~experiments.job.resolve` for what it raises."""
     _, cfg, digest = resolve(job)
     return Run(job, row_key(job, cfg), output / job.dataset / digest / f"seed{job.seed}")
 
 
 def shared_trainings(runs: Sequence[Run]) -> list[list[str]]:
-    """Names of the configs that share a training, where they are several."""
+    """List the names of configs that share a training, where they are several."""
     names: dict[Path, list[str]] = {}
     for run in runs:
         group = names.setdefault(run.folder.parent, [])
@@ -51,20 +49,17 @@ def shared_trainings(runs: Sequence[Run]) -> list[list[str]]:
 
 
 def iterations_done(folder: Path) -> int:
-    """By the last whole line of the training's metrics.json."""
-    path = folder / "metrics.json"
-    for line in reversed(path.read_text().splitlines() if path.exists() else []):
-        try:
-            return int(json.loads(line)["iteration"]) + 1
-        except (json.JSONDecodeError, KeyError):
-            continue  # half written
-    return 0
+    """Tell how far the training of a folder has come."""
+    metrics = read_metrics(folder / "metrics.json")
+    return 1 + max((iteration for values in metrics.values() for iteration in values), default=-1)
 
 
 def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
-    """
+    """Do a run in a process of its own.
+
     Raises:
         RunFailed: the process ended with an error.
+        Interrupted: it was told to end, and has saved what it did.
     """
     context = multiprocessing.get_context("spawn")
     arguments = run.job, run.folder, results.path, num_gpus
@@ -86,7 +81,7 @@ def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
 
 
 def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> bool:
-    """Whether the run is done now; False where another process is at its training.
+    """Do a run that nobody else is at; return False where another process is at its training.
 
     Raises:
         RunFailed: the process ended with an error.
@@ -104,8 +99,7 @@ def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) ->
 def run_jobs(
     jobs: Sequence[Job], output: Path, results: Results, *, num_gpus: int = 1
 ) -> list[RunFailed]:
-    """Run all jobs in their order. Several processes may share the work: each takes what no other
-    is at.
+    """Run all jobs in their order; several processes may share the work.
 
     Args:
         output: the folder of all trainings.

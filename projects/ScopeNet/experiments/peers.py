@@ -4,24 +4,24 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 
-from scopenet.errors import ConfigError
-from scopenet.engine.lazy import architecture
+from scopenet.config_file import target_of
 from scopenet.engine.trainer import Trainer
+from scopenet.errors import ConfigError
 
 
 def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
-    """The dense detector ``model`` of a LazyConfig with the classes of ``cfg``'s training set and,
-    where ``preset`` has a backbone, with that backbone and its width in the towers.
+    """Give the dense detector ``model`` of a LazyConfig the classes of ``cfg``'s training set and,
+    where ``preset`` has a backbone, that backbone and its width in the towers; return it.
 
     Raises:
         ConfigError: the model is no dense detector.
     """
     if "head_in_features" not in model:
         raise ConfigError(
-            f"{architecture(model)} of a LazyConfig has no head on pyramid levels that a preset "
-            "could fit to its data; use a YAML config of it."
+            f"{target_of(model).__name__} of a LazyConfig has no head on pyramid levels that a "
+            "preset could fit to its data; use a YAML config of it."
         )
     model = model.copy()
     model.num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
@@ -30,9 +30,9 @@ def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
     from_p5 = model.backbone.top_block.get("in_feature") == "p5"
     cfg = cfg.clone()
     cfg.MODEL.BACKBONE.NAME = f"build_{'p5' if from_p5 else 'retinanet'}_resnet_fpn_backbone"
-    model._set_flag("allow_objects", True)
-    model.backbone = build_backbone(cfg)
     width = cfg.MODEL.FPN.OUT_CHANNELS
+    with flag_override(model, "allow_objects", True):
+        model.backbone = build_backbone(cfg)
     model.head.input_shape = [ShapeSpec(channels=width)] * len(model.head_in_features)
     if "conv_dims" in model.head:
         model.head.conv_dims = [width] * len(model.head.conv_dims)
@@ -42,7 +42,7 @@ def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
 
 
 def lazy_model_trainer(model: DictConfig, preset: CfgNode) -> type[Trainer]:
-    """A trainer of ``model`` whose data, schedule and optimizer are those of its config."""
+    """Make a trainer of ``model`` whose data, schedule and optimizer are those of its config."""
 
     class ModelTrainer(Trainer):
         @classmethod

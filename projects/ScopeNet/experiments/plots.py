@@ -1,4 +1,4 @@
-"""Figures drawn from a results file."""
+"""Draw the figures of a results file."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ def label(row: Row, usual: int) -> str:
 
 
 def draw_results(results: pd.DataFrame, configs: Sequence[str], title: str) -> Figure:
-    """AP and AP75 of every run and their means; beside them the differences to the first config,
-    taken seed by seed, with their 95 % intervals.
+    """Draw AP and AP75 of every run and their means; beside them the differences to the first
+    config, taken seed by seed, with their 95 % intervals.
 
     Args:
         results: rows of one data set.
@@ -55,7 +55,7 @@ def draw_runs(axis: Axes, place: float, values: pd.Series, color: str) -> None:
 
 
 def draw_estimate(axis: Axes, place: float, values: pd.Series, color: str) -> None:
-    """A single difference is drawn without an interval."""
+    """Draw a mean and its interval; a single value has none."""
     mean, half_width, count = estimate(values)
     bar = half_width if count > 1 else None
     axis.errorbar(mean, place, xerr=bar, fmt="o", color=color, capsize=3, markersize=4)

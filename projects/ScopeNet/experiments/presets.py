@@ -7,15 +7,19 @@ config's is left out, so one file serves ScopeNet and its peers.
 from copy import deepcopy
 from pathlib import Path
 
-from detectron2.config import CfgNode, LazyConfig
-from detectron2.model_zoo import get_config, get_config_file
+from detectron2.config import CfgNode
+from detectron2.model_zoo import get_config
 from omegaconf import DictConfig
 
-from scopenet.config_file import config_dir, find_config, load_config
+from scopenet.config_file import (
+    NUM_CLASSES_NODES,
+    Config,
+    config_dir,
+    find_config,
+    load_config,
+    read_config,
+)
 from scopenet.errors import ConfigError
-
-# Which node of MODEL an architecture reads.
-_ARCHITECTURE_NODES = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}
 
 
 def preset_names() -> list[str]:
@@ -23,7 +27,8 @@ def preset_names() -> list[str]:
 
 
 def read_preset(name: str) -> CfgNode:
-    """
+    """Read a preset: only the keys that it sets.
+
     Args:
         name: of a preset of the project, or a YAML file of one's own.
 
@@ -39,8 +44,8 @@ def read_preset(name: str) -> CfgNode:
     return CfgNode(CfgNode.load_yaml_with_base(str(path), allow_unsafe=False))
 
 
-def read_config(name: str) -> CfgNode | DictConfig:
-    """A config file, or a config of Detectron2's zoo (trusted, as it comes with Detectron2).
+def read_any_config(name: str) -> Config:
+    """Read a config of one's own, of the project, or of Detectron2's zoo (trusted).
 
     Args:
         name: a path here or below the project's configs, or a name of the zoo such as
@@ -52,28 +57,29 @@ def read_config(name: str) -> CfgNode | DictConfig:
     try:
         path = find_config(name)
     except ConfigError:
-        try:
-            get_config_file(name)
-        except RuntimeError:
-            raise ConfigError(
-                f"Config {name} is neither a file, nor in {config_dir()}, nor in Detectron2's zoo."
-            ) from None
+        return _zoo_config(name)
+    return read_config(path)
+
+
+def _zoo_config(name: str) -> Config:
+    try:
         config = get_config(name)
-        if isinstance(config, DictConfig):
-            return config
-        cfg = load_config()  # with this project's keys and device
-        device = cfg.MODEL.DEVICE
-        cfg.merge_from_other_cfg(config)
-        cfg.MODEL.DEVICE = device
-        return cfg
-    return LazyConfig.load(path) if path.endswith(".py") else load_config(path)
+    except RuntimeError:
+        raise ConfigError(
+            f"Config {name} is neither a file, nor in {config_dir()}, nor in Detectron2's zoo."
+        ) from None
+    if isinstance(config, DictConfig):
+        return config
+    cfg = load_config()  # with this project's keys and device
+    config.MODEL.DEVICE = cfg.MODEL.DEVICE
+    cfg.merge_from_other_cfg(config)
+    return cfg
 
 
 def apply_preset(cfg: CfgNode, preset: CfgNode) -> None:
     """Merge ``preset`` into ``cfg``, but for the nodes of other architectures."""
     preset = deepcopy(preset)
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    own = _ARCHITECTURE_NODES.get(architecture, "ROI_HEADS")
-    for node in {"SCOPENET", "RETINANET", "ROI_HEADS"} - {own}:
+    own = NUM_CLASSES_NODES.get(cfg.MODEL.META_ARCHITECTURE, "ROI_HEADS")
+    for node in {*NUM_CLASSES_NODES.values(), "ROI_HEADS"} - {own}:
         preset.get("MODEL", {}).pop(node, None)
     cfg.merge_from_other_cfg(preset)

@@ -5,8 +5,8 @@ the same start, as the paper's have theirs from ImageNet. The task: name what a 
 one of the classes or the background.
 """
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from scopenet.engine.trainer import cpu_has_bfloat16
+from scopenet.atomic import write_file
+from scopenet.engine.precision import cpu_has_bfloat16
 
 CROP_SIZE = 64  # px, of the classifier's input
 CROP_SIDES = (0.9, 2.5)  # side of a crop, in longer sides of its box
@@ -51,7 +52,7 @@ class CropSampler:
         self.rng = np.random.default_rng(seed)
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Crops (size, 3, CROP_SIZE, CROP_SIZE) float32 and their labels (size,)."""
+        """Draw crops (size, 3, CROP_SIZE, CROP_SIZE) float32 and their labels (size,)."""
         crops, labels = zip(*(self._sample() for _ in range(size)), strict=True)
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float(), torch.tensor(labels)
 
@@ -68,7 +69,7 @@ class CropSampler:
         return self._crop(index, center, side), self.labels[index][which]
 
     def _background(self, index: int) -> np.ndarray | None:
-        """A crop beside all boxes; None if no place was found."""
+        """Draw a crop beside all boxes; None if no place was found."""
         height, width = self.images[index].shape[:2]
         corners, sizes = np.split(self.boxes[index], 2, axis=1)
         for _ in range(TRIES):
@@ -102,7 +103,7 @@ class CropClassifier(nn.Module):
 
 
 def accuracy(model: CropClassifier, crops: Tensor, labels: Tensor) -> float:
-    """Share of the crops that are named rightly."""
+    """Return the share of the crops that are named rightly."""
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(x) for x in crops.split(BATCH_SIZE)])
@@ -110,7 +111,7 @@ def accuracy(model: CropClassifier, crops: Tensor, labels: Tensor) -> float:
 
 
 def train_step(model: CropClassifier, crops: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of a batch, its gradients in the model's parameters."""
+    """Return the cross entropy of a batch, its gradients in the model's parameters."""
     with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
         logits = model(crops)
     loss = F.cross_entropy(logits.float(), labels)
@@ -121,7 +122,7 @@ def train_step(model: CropClassifier, crops: Tensor, labels: Tensor) -> Tensor:
 
 def pretrain(cfg: CfgNode, iterations: int, seed: int) -> float:
     """Train a classifier of the crops of ``cfg.DATASETS.TRAIN`` and write its ResNet to
-    ``cfg.MODEL.WEIGHTS``, under the names it has in a detector with a pyramid.
+    ``cfg.MODEL.WEIGHTS``.
 
     Returns:
         the share of crops of ``cfg.DATASETS.TEST`` that it names rightly.
@@ -147,9 +148,7 @@ def pretrain(cfg: CfgNode, iterations: int, seed: int) -> float:
 
 
 def save_backbone(resnet: nn.Module, path: Path) -> None:
-    """Written aside and moved into place."""
+    """Write a ResNet under the names it has in a detector with a pyramid."""
     state = {f"backbone.bottom_up.{name}": x for name, x in resnet.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    torch.save({"model": state, "__author__": "ScopeNet"}, unfinished)
-    os.replace(unfinished, path)
+    write_file(path, partial(torch.save, {"model": state, "__author__": "ScopeNet"}))

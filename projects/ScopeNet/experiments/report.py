@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from scopenet.config_file import config_dir
+
 from .results import METRICS
 from .statistics import Estimate, estimate, seeds_to_settle
 
@@ -17,25 +18,25 @@ Row = tuple[str, int]
 
 
 def paper_figures() -> pd.DataFrame:
-    """What the paper reports; one row per row of its tables, in its order."""
+    """Read what the paper reports: one row per row of its tables, in its order."""
     return pd.read_csv(config_dir() / "paper" / "figures.csv", dtype={"config": str})
 
 
 def rows_of(results: pd.DataFrame, configs: Sequence[str]) -> list[Row]:
-    """The (config, iterations) of ``results``, in the order of ``configs``."""
+    """List the (config, iterations) of ``results``, in the order of ``configs``."""
     pairs = results[["config", "iterations"]].drop_duplicates().sort_values("iterations")
     found = [(c, int(i)) for c, i in pairs.itertuples(index=False)]
     return [row for config in configs for row in found if row[0] == config]
 
 
 def by_seed(results: pd.DataFrame, row: Row, metric: str) -> pd.Series:
-    """The values of a row, indexed by seed."""
+    """Return the values of a row, indexed by seed."""
     chosen = results[(results["config"] == row[0]) & (results["iterations"] == row[1])]
     return chosen.set_index("seed")[metric].sort_index()
 
 
 def difference(results: pd.DataFrame, row: Row, baseline: Row, metric: str) -> pd.Series:
-    """Row minus baseline, for every seed that both have."""
+    """Subtract the baseline from a row, for every seed that both have."""
     return (by_seed(results, row, metric) - by_seed(results, baseline, metric)).dropna()
 
 
@@ -47,7 +48,7 @@ def show(value: Estimate, signed: bool = False) -> str:
 
 
 def settled(differences: pd.Series) -> str:
-    """What it would take to tell the sign of a difference."""
+    """Say what it would take to tell the sign of a difference."""
     if len(differences) < 2:
         return "needs more seeds"
     if estimate(differences).excludes_zero:
@@ -57,14 +58,14 @@ def settled(differences: pd.Series) -> str:
 
 
 def values_cells(results: pd.DataFrame, row: Row) -> dict[str, str]:
-    """Number of seeds and mean of every metric that the row has."""
+    """Show the number of seeds, and the mean of every metric that the row has."""
     values = {metric: by_seed(results, row, metric) for metric in METRICS}
     cells = {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
     return {"seeds": str(len(values["AP"]))} | cells
 
 
 def difference_cells(results: pd.DataFrame, row: Row, baseline: Row) -> dict[str, str]:
-    """Differences in AP and AP75 to ``baseline``; nothing for itself."""
+    """Show the differences in AP and AP75 to ``baseline``; nothing for itself."""
     cells = {}
     for metric in ("AP", "AP75") if row != baseline else ():
         differences = difference(results, row, baseline, metric)
@@ -74,7 +75,7 @@ def difference_cells(results: pd.DataFrame, row: Row, baseline: Row) -> dict[str
 
 
 def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
-    """A Markdown table of one data set's results, compared with its first row.
+    """Make a Markdown table of one data set's results, compared with its first row.
 
     Each figure is the mean over seeds with its 95 % interval; differences are taken seed by seed.
 
@@ -99,21 +100,21 @@ def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
 
 
 def table_configs(number: int) -> list[str]:
-    """The configs of a table of the paper, in its order, as results files name them."""
+    """List the configs of a table of the paper, in its order, as results files name them."""
     figures = paper_figures()
     names = figures[figures["table"] == number]["config"].dropna()
     return [f"paper/{name}" for name in names]
 
 
 def in_paper_order(configs: Iterable[str]) -> list[str]:
-    """Each config once: those of the paper's tables in its order, then the others as they come."""
+    """Sort configs, each once: by the paper's tables, then the others as they come."""
     paper = [config for number in TABLES for config in table_configs(number)]
     given = list(dict.fromkeys(configs))
     return sorted(given, key=lambda c: paper.index(c) if c in paper else len(paper))
 
 
 def write_tables(results: pd.DataFrame, path: Path) -> None:
-    """The paper's tables and one of all other configs, per data set, into a Markdown file."""
+    """Write the paper's tables and one of all other configs, per data set, as Markdown."""
     parts = []
     for dataset, chosen in results.groupby("dataset"):
         done = set(chosen["config"])

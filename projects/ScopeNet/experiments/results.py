@@ -1,10 +1,12 @@
 """The CSV file of results: one row per config, dataset, seed and number of iterations."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
+
+from scopenet.atomic import write_text
+from scopenet.errors import ConfigError
 
 KEY = ["config", "dataset", "seed", "iterations"]
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR10", "AR100"]
@@ -21,22 +23,22 @@ COLUMNS = [
 
 
 class Results:
-    """A CSV file that several processes may add to; killed at any time, it is whole."""
+    """A CSV file that several processes may add to; whenever one is killed, it is whole."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def read(self) -> pd.DataFrame:
-        """All rows, sorted by :data:`KEY`.
+        """Read all rows, sorted by :data:`KEY`.
 
         Raises:
-            ValueError: the file has not the columns :data:`COLUMNS`.
+            ConfigError: the file has not the columns :data:`COLUMNS`.
         """
         if not self.path.exists():
             return pd.DataFrame(columns=COLUMNS)
         table = pd.read_csv(self.path, dtype={"training": str, "commit": str})
         if missing := set(COLUMNS) - set(table.columns):
-            raise ValueError(f"{self.path} has no columns {sorted(missing)}; move it elsewhere.")
+            raise ConfigError(f"{self.path} has no columns {sorted(missing)}; move it elsewhere.")
         return table
 
     def has(self, key: dict) -> bool:
@@ -51,6 +53,5 @@ class Results:
             others = table[~(table[KEY] == pd.Series(row)[KEY]).all(axis=1)]
             new = pd.DataFrame([row], columns=COLUMNS)
             table = pd.concat([others, new]) if len(others) else new
-            unfinished = self.path.with_suffix(".tmp")
-            table.sort_values(KEY).to_csv(unfinished, index=False, float_format="%.4f")
-            os.replace(unfinished, self.path)
+            text = table.sort_values(KEY).to_csv(index=False, float_format="%.4f")
+            write_text(self.path, text)

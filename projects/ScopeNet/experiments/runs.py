@@ -7,19 +7,22 @@ import os
 import resource
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 
+from scopenet.atomic import write_json
 from scopenet.engine.checkpoint import SafeCheckpointer
 from scopenet.engine.environment import commit, hardware, versions
 from scopenet.engine.launch import launch
-from .jobs import Job, resolve
+from scopenet.training_metrics import read_metrics
+
+from .job import Job, resolve
 from .results import KEY, METRICS, Results
 
 FINISHED = "training.json"  # written when a training is complete
@@ -28,15 +31,12 @@ CONSOLE = "console.log"
 
 
 def training_seconds(folder: Path) -> float:
-    """Time in iterations by the run's metrics.json, whatever interruptions there were; NaN for a
-    few iterations, of which Detectron2 takes no time."""
-    lines = pd.read_json(folder / "metrics.json", lines=True)
-    if "time" not in lines:
+    """Sum up the time spent in iterations, each counted once whatever interruptions there were; NaN
+    for a few iterations, of which Detectron2 takes no time."""
+    times = read_metrics(folder / "metrics.json").get("time", {})  # means since the line before
+    if not times:
         return math.nan
-    lines = lines.dropna(subset=["time"])
-    lines = lines.drop_duplicates("iteration", keep="last").sort_values("iteration")
-    iterations = lines["iteration"].diff().fillna(lines["iteration"].iloc[0] + 1)
-    return float((iterations * lines["time"]).sum())
+    return sum((end - start) * times[end] for start, end in pairwise([-1, *times]))
 
 
 def peak_memory_mb() -> float:
@@ -62,15 +62,13 @@ def train(job: Job, folder: Path) -> None:
             "hardware": hardware(),
             "versions": versions(),
         }
-        unfinished = folder / f"{FINISHED}.tmp"
-        unfinished.write_text(json.dumps(facts))
-        os.replace(unfinished, folder / FINISHED)
+        write_json(folder / FINISHED, facts)
         for checkpoint in folder.glob("model_[0-9]*.pth"):
             checkpoint.unlink()
 
 
 def evaluate(job: Job, folder: Path) -> dict:
-    """The key and the metrics of the job's row; metrics in the main process only."""
+    """Return the key and the metrics of the job's row; metrics in the main process only."""
     trainer_class, cfg, _ = resolve(job)
     cfg.OUTPUT_DIR = str(folder / "evaluation" / job.name)
     model = trainer_class.build_model(cfg)
@@ -80,13 +78,13 @@ def evaluate(job: Job, folder: Path) -> dict:
 
 
 def row_key(job: Job, cfg: CfgNode) -> dict:
-    """See :data:`~experiments.results.KEY`; ``cfg`` is the job's."""
+    """Return the values of :data:`~experiments.results.KEY`; ``cfg`` is the job's."""
     values = job.name, job.dataset, job.seed, cfg.SOLVER.MAX_ITER
     return dict(zip(KEY, values, strict=True))
 
 
 def work(args: SimpleNamespace) -> None:
-    """A worker process's part of a run."""
+    """Do a worker process's part of a run."""
     job, folder = args.job, args.folder
     if not (folder / FINISHED).exists():
         train(job, folder)
@@ -98,8 +96,8 @@ def work(args: SimpleNamespace) -> None:
 
 
 def run_in_process(job: Job, folder: Path, results: Path, num_gpus: int) -> None:
-    """To be the target of a process: writes what it says to :data:`CONSOLE` in ``folder``, and ends
-    when its parent does."""
+    """Do a run as the target of a process: write what it says to :data:`CONSOLE` in ``folder``, and
+    end when the parent does."""
     console = open(folder / CONSOLE, "a", buffering=1)  # open as long as the process lives
     os.dup2(console.fileno(), 1)
     os.dup2(console.fileno(), 2)

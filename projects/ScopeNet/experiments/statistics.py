@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval by Student's t of values taken as independent and normal."""
+    """Estimate mean and 95 % interval, by Student's t, of independent and normal values."""
     values = np.asarray(values, dtype=float)
     count = len(values)
     if count < 2:
@@ -33,7 +33,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def seeds_to_settle(differences: Sequence[float], most: int = 1000) -> int | None:
-    """The least number of seeds whose interval would exclude 0, if mean and standard deviation
+    """Find the least number of seeds whose interval would exclude 0, if mean and standard deviation
     stayed as they are; None if ``most`` would not do."""
     differences = np.asarray(differences, dtype=float)
     mean, deviation = abs(differences.mean()), differences.std(ddof=1)

@@ -19,7 +19,7 @@ from ...modeling import ScopeNet, bins
 from ...modeling.assignment import border_distances
 from .findings import Finding
 
-CHUNK = 64  # images that are assigned at once
+CHUNK = 1024  # boxes that are assigned at once
 
 
 class BorderCounts(NamedTuple):
@@ -35,7 +35,7 @@ class BorderCounts(NamedTuple):
 
 
 def build_scopenet(cfg: CfgNode) -> ScopeNet:
-    """The untrained model, of which only strides, ranges and bins matter.
+    """Build the untrained model, of which only strides, ranges and bins matter.
 
     Raises:
         ConfigError: the config is of another detector, which has no bins.
@@ -50,7 +50,7 @@ def build_scopenet(cfg: CfgNode) -> ScopeNet:
 
 
 def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
-    """Height and width of an image in training, at the middle of ``INPUT.MIN_SIZE_TRAIN``."""
+    """Resize (height, width) as training does, at the middle of ``INPUT.MIN_SIZE_TRAIN``."""
     sizes = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
     middle = sizes[len(sizes) // 2]
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range":
@@ -61,7 +61,11 @@ def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
 
 
 def find_narrow(images: Sequence[dict[str, Any]], cfg: CfgNode) -> Iterator[Finding]:
-    """Of the images with all fields those of which resizing for training leaves nothing."""
+    """Find images of which resizing for training leaves nothing.
+
+    Args:
+        images: entries of the json with all fields.
+    """
     for image in images:
         width, height = image["width"], image["height"]
         resized_height, resized_width = training_sizes(cfg, height, width)
@@ -71,67 +75,53 @@ def find_narrow(images: Sequence[dict[str, Any]], cfg: CfgNode) -> Iterator[Find
 
 
 def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> BorderCounts:
-    """
+    """Count where the boxes fall that are trained on.
+
     Args:
         content: cleaned, see :func:`~scopenet.data.coco_json.clean`.
         cfg: how images are resized.
         model: whose assignment and bins are asked.
     """
-    of_image: dict[Any, list] = {}
-    for annotation in content["annotations"]:
-        if not annotation["iscrowd"]:
-            of_image.setdefault(annotation["image_id"], []).append(annotation["bbox"])
-    images = [x for x in content["images"] if x["id"] in of_image]
-    parts = [
-        _count(images[i : i + CHUNK], of_image, cfg, model) for i in range(0, len(images), CHUNK)
-    ]
+    boxes, size = _training_boxes(content, cfg)
     num_levels, num_bins = model.log2_anchor_start.shape
-    empty = [np.zeros((0, 2)), np.zeros(0, bool), np.zeros(num_levels, int)]
-    sizes, is_missed, positives, in_bins, outside = zip(
-        (*empty, np.zeros((num_levels, num_bins), int), 0), *parts, strict=True
-    )
+    is_missed = torch.ones(len(boxes), dtype=torch.bool)
+    in_bins = torch.zeros(num_levels, num_bins, dtype=torch.long)
+    positives, outside = torch.zeros(num_levels, dtype=torch.long), 0
+    maps = [torch.empty(1, 1, *(-(-x // stride) for x in size)) for stride in model.strides]
+    for start in range(0, len(boxes), CHUNK):
+        some = boxes[start : start + CHUNK]
+        # Each box as an image of its own, so that none takes a location from another.
+        alone = [Instances(size, gt_boxes=Boxes(box[None])) for box in some]
+        found = model.label_locations((maps,), alone)
+        distances = border_distances(found.centers(model.level_strides), some[found.box])  # (P, 4)
+        edges = model.bin_edges[found.level]  # (P, N+1)
+        is_missed[start + found.box] = False
+        positives += torch.bincount(found.level, minlength=num_levels)
+        cell = found.level[:, None] * num_bins + bins.target_bins(distances, edges)  # (P, 4)
+        in_bins += torch.bincount(cell.flatten(), minlength=in_bins.numel()).view_as(in_bins)
+        outside += int(((distances < edges[:, :1]) | (distances >= edges[:, -1:])).sum())
     return BorderCounts(
-        sizes=np.concatenate(sizes),
-        is_missed=np.concatenate(is_missed),
-        positives=sum(positives),
-        bins=sum(in_bins),
-        outside=sum(outside),
+        sizes=(boxes[:, 2:] - boxes[:, :2]).numpy(),
+        is_missed=is_missed.numpy(),
+        positives=positives.numpy(),
+        bins=in_bins.numpy(),
+        outside=outside,
         edges=model.bin_edges.numpy(),
         levels=list(model.head_in_features),
     )
 
 
-def _count(images: Sequence[dict], of_image: dict, cfg: CfgNode, model: ScopeNet) -> tuple:
-    boxes, largest = [], [1, 1]
-    for image in images:
-        height, width = training_sizes(cfg, image["height"], image["width"])
-        largest = [max(largest[0], height), max(largest[1], width)]
-        scale = torch.tensor([width / image["width"], height / image["height"]] * 2)
-        xywh = torch.tensor(of_image[image["id"]], dtype=torch.float64)
-        xyxy = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1)
-        boxes.append((xyxy * scale).float())
-    boxes = torch.cat(boxes)
-    # Each box as an image of its own, so that none takes a location from another.
-    alone = [Instances(tuple(largest), gt_boxes=Boxes(box[None])) for box in boxes]
-    maps = [torch.empty(1, 1, *(-(-x // stride) for x in largest)) for stride in model.strides]
-    positives = model.label_locations((maps,), alone)
-    centers = positives.centers(model.level_strides)
-    distances = border_distances(centers, boxes[positives.box])  # (P, 4)
-    edges = model.bin_edges[positives.level]  # (P, N+1)
-    is_missed = torch.ones(len(boxes), dtype=torch.bool)
-    is_missed[positives.box] = False
-    num_levels, num_bins = model.log2_anchor_start.shape
-    return (
-        (boxes[:, 2:] - boxes[:, :2]).numpy(),
-        is_missed.numpy(),
-        torch.bincount(positives.level, minlength=num_levels).numpy(),
-        _per_level(positives.level, bins.target_bins(distances, edges), num_levels, num_bins),
-        int(((distances < edges[:, :1]) | (distances >= edges[:, -1:])).sum()),
-    )
-
-
-def _per_level(level: Tensor, chosen: Tensor, num_levels: int, num_bins: int) -> np.ndarray:
-    """(P,) and (P, 4) -> how many borders of each level are in each bin, (L, N)."""
-    index = level[:, None] * num_bins + chosen
-    counts = torch.bincount(index.flatten(), minlength=num_levels * num_bins)
-    return counts.view(num_levels, num_bins).numpy()
+def _training_boxes(content: dict[str, Any], cfg: CfgNode) -> tuple[Tensor, tuple[int, int]]:
+    """Return the boxes that are no crowds, XYXY in px of the network input, (M, 4), and height and
+    width that hold them all."""
+    images = {x["id"]: x for x in content["images"]}
+    sizes = {k: training_sizes(cfg, x["height"], x["width"]) for k, x in images.items()}
+    boxes = []
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"]:
+            (x, y, w, h), image = annotation["bbox"], images[annotation["image_id"]]
+            height, width = sizes[image["id"]]
+            x_scale, y_scale = width / image["width"], height / image["height"]
+            boxes.append([x * x_scale, y * y_scale, (x + w) * x_scale, (y + h) * y_scale])
+    heights, widths = zip((1, 1), *sizes.values(), strict=True)
+    return torch.tensor(boxes).reshape(-1, 4), (max(heights), max(widths))

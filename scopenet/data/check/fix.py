@@ -1,14 +1,14 @@
 """A cleaned copy of a json: what training would leave out or skip is not in it."""
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ...atomic import write_json
 from ...errors import ConfigError
-from ..coco_json import clean, read_coco_json
-from .annotations import is_complete
+from ..coco_json import REQUIRED, check_entries, clean
+from .annotations import complete_entries
 from .findings import Finding
 
 # Findings on an image file because of which the image is left out.
@@ -23,9 +23,10 @@ _UNUSABLE = {
 
 
 def check_target(target: Path, source: Path) -> None:
-    """
+    """Look whether the copy would take the place of its source.
+
     Raises:
-        ConfigError: the copy would take the place of its source.
+        ConfigError: it would.
     """
     if os.path.realpath(target) == os.path.realpath(source) or (
         target.exists() and target.samefile(source)
@@ -34,7 +35,8 @@ def check_target(target: Path, source: Path) -> None:
 
 
 def fixed(content: dict[str, Any], findings: list[Finding]) -> tuple[dict[str, Any], Counter[str]]:
-    """
+    """Copy what training can use.
+
     Args:
         content: of :func:`~scopenet.data.coco_json.parse_json`; not changed.
         findings: of all its images.
@@ -43,37 +45,29 @@ def fixed(content: dict[str, Any], findings: list[Finding]) -> tuple[dict[str, A
         the cleaned copy, and how many entries were left out for which reason.
     """
     unusable = {x.id: x.kind for x in findings if x.part == "images" and x.kind in _UNUSABLE}
-    complete = {
-        part: [x for x in content[part] if is_complete(x, part)]
-        for part in ("images", "annotations", "categories")
-    }
-    dropped: Counter[str] = Counter()
-    for part, kept in complete.items():
-        dropped["missing field"] += len(content[part]) - len(kept)
-    dropped.update(unusable[x["id"]] for x in complete["images"] if x["id"] in unusable)
-    complete["images"] = [x for x in complete["images"] if x["id"] not in unusable]
-    of_unusable = [x for x in complete["annotations"] if x["image_id"] in unusable]
-    dropped["box of an image that is left out"] += len(of_unusable)
-    complete["annotations"] = [x for x in complete["annotations"] if x["image_id"] not in unusable]
-    cleaned, more = clean(content | complete)
-    return cleaned, +dropped + more
+    kept = {part: complete_entries(content, part) for part in REQUIRED}
+    dropped = Counter({"missing field": sum(len(content[x]) - len(kept[x]) for x in kept)})
+    dropped.update(unusable[x["id"]] for x in kept["images"] if x["id"] in unusable)
+    dropped["box of an image that is left out"] = sum(
+        x["image_id"] in unusable for x in kept["annotations"]
+    )
+    for part, field in (("images", "id"), ("annotations", "image_id")):
+        kept[part] = [x for x in kept[part] if x[field] not in unusable]
+    cleaned, more = clean(content | kept)
+    return cleaned, dropped + more
 
 
 def write_fixed(content: dict[str, Any], path: Path) -> None:
-    """Write it in one step.
+    """Write the copy, if it can be used.
 
     Raises:
         ConfigError: what is left still cannot be trained on; nothing is written then.
     """
     if all(x["iscrowd"] for x in content["annotations"]):
         raise ConfigError(f"No usable boxes are left, or of crowds only: {path} is not written.")
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
     try:
-        read_coco_json(unfinished)
+        check_entries(content, "The cleaned copy")
     except ConfigError as error:
-        unfinished.unlink()
-        message = str(error).replace(str(unfinished), "The cleaned copy")
-        raise ConfigError(f"{message} This has to be mended by hand.") from error
-    os.replace(unfinished, path)
+        raise ConfigError(f"{error} This has to be mended by hand.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)

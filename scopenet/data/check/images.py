@@ -9,28 +9,29 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
+from ...cores import available_cores
+from ...images import EXIF_ORIENTATION, reason_of
 from .findings import Finding
 
-_EXIF_ORIENTATION = 0x0112  # its tag; 1 is upright
 # Of PIL's modes. Training reads all as 8-bit RGB, for which 16 bits are cut off.
 _MODES = {"CMYK": "CMYK image", "L": "greyscale image", "1": "greyscale image"}
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def check_images(images: Sequence[dict[str, Any]], folder: str, *, threads: int) -> list[Finding]:
-    """All files once, with a progress bar.
+def check_images(images: Sequence[dict[str, Any]], folder: str) -> list[Finding]:
+    """Look at all files once, with a progress bar.
 
     Args:
         images: entries of the json with "id", "file_name" and, where known, "width" and "height".
         folder: where their file names start.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         found = pool.map(lambda image: list(check_image(image, folder)), images)
         return [x for some in tqdm(found, "Images", len(images)) for x in some]
 
 
 def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
-    """Everything there is to say of one file; of an unreadable one only why."""
+    """Say everything there is to say of one file; of an unreadable one only why it is."""
     path = os.path.join(folder, image["file_name"])
 
     def finding(kind: str, detail: str = "") -> Finding:
@@ -45,10 +46,10 @@ def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
     try:
         with Image.open(path) as opened:
             kind, mode = opened.format, opened.mode
-            orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
         height, width = read_image(path, format="RGB").shape[:2]
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         yield finding("truncated file" if "truncated" in reason else "unreadable file", reason)
         return
     suffix = os.path.splitext(path)[1].lower()

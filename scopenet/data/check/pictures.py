@@ -13,13 +13,14 @@ from PIL import Image
 from ..loader import seeded_rng
 
 SIDE = 800  # px, of the longer side of a drawn image
+GAP = 4  # px, between two of them
 
 
 @matplotlib.rc_context({"text.parse_math": False})  # a "$" in a name is just that
 def draw_samples(
     dicts: list[dict], class_names: list[str], cfg: CfgNode, folder: Path, *, number: int
 ) -> list[Path]:
-    """Pictures of up to ``number`` images, spread over those with boxes, by seed.
+    """Draw up to ``number`` images, spread over those with boxes, always the same ones.
 
     Args:
         dicts: readable images in Detectron2's format.
@@ -38,7 +39,7 @@ def draw_samples(
         with seeded_rng(0, i):
             pictures = _stored(labelled[i], metadata), _augmented(labelled[i], mapper, metadata)
         paths.append(folder / f"{Path(labelled[i]['file_name']).stem}_{i}.png")
-        Image.fromarray(_side_by_side(*pictures)).save(paths[-1])
+        _side_by_side(*map(Image.fromarray, pictures)).save(paths[-1])
     return paths
 
 
@@ -57,16 +58,14 @@ def _augmented(sample: dict, mapper: DatasetMapper, metadata: Metadata) -> np.nd
     if mapper.image_format == "BGR":
         image = image[:, :, ::-1]
     instances = mapped["instances"]
-    drawn = _visualizer(np.ascontiguousarray(image), metadata).overlay_instances(
-        boxes=instances.gt_boxes,
-        labels=[metadata.thing_classes[k] for k in instances.gt_classes.tolist()],
-    )
-    return drawn.get_image()
+    labels = [metadata.thing_classes[k] for k in instances.gt_classes.tolist()]
+    drawn = _visualizer(np.ascontiguousarray(image), metadata)
+    return drawn.overlay_instances(boxes=instances.gt_boxes, labels=labels).get_image()
 
 
-def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    height = max(left.shape[0], right.shape[0])
-    table = np.full((height, left.shape[1] + right.shape[1] + 4, 3), 255, np.uint8)
-    table[: left.shape[0], : left.shape[1]] = left
-    table[: right.shape[0], -right.shape[1] :] = right
-    return table
+def _side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    size = left.width + GAP + right.width, max(left.height, right.height)
+    both = Image.new("RGB", size, "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + GAP, 0))
+    return both

@@ -12,7 +12,7 @@ BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
 def plot_boxes(counts: BorderCounts, path: Path) -> None:
-    """Four histograms into one picture: sizes, aspect ratios, levels, bins of each level."""
+    """Draw four histograms into one picture: sizes, aspect ratios, levels, bins of each level."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     width, height = np.maximum(counts.sizes, 1e-3).T
@@ -50,7 +50,7 @@ def _plot_levels(axis: Axes, counts: BorderCounts) -> None:
 
 
 def _plot_bins(axis: Axes, counts: BorderCounts) -> None:
-    """The share of a level's borders in each bin; the bins' nominal edges are written below it."""
+    """Draw the share of a level's borders in each bin, with the nominal edges of the bin."""
     totals = np.maximum(counts.bins.sum(1, keepdims=True), 1)
     shares = 100 * counts.bins / totals
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")

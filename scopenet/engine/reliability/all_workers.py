@@ -6,7 +6,7 @@ from torch import distributed
 
 
 def any_worker(flag: bool) -> bool:
-    """Whether ``flag`` is set in some worker; all of them have to call it."""
+    """Tell whether ``flag`` is set in some worker; all of them have to call it."""
     if comm.get_world_size() == 1:
         return flag
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"

@@ -42,7 +42,8 @@ def write_checkpoint(path: Path, data: dict[str, Any]) -> None:
 
 
 def save_with_checksum(data: dict[str, Any], f: BinaryIO) -> None:
-    """
+    """Save as ``torch.save`` does, with the SHA-256 of the archive as its comment.
+
     Args:
         f: an empty file, open for writing and reading.
 
@@ -65,8 +66,8 @@ def save_with_checksum(data: dict[str, Any], f: BinaryIO) -> None:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether the file is what was written. One without a checksum, of another program, is judged
-    by those inside the archive."""
+    """Tell whether the file is what was written. One without a checksum, of another program, is
+    judged by those inside the archive."""
     try:
         with open(path, "rb") as f:
             size = max(0, os.fstat(f.fileno()).st_size - _COMMENT_BYTES)
@@ -83,7 +84,7 @@ def is_sound(path: Path) -> bool:
 
 
 def _sha256(f: BinaryIO, size: int) -> bytes:
-    """Of the next ``size`` bytes, in hexadecimal."""
+    """Return the SHA-256 of the next ``size`` bytes, in hexadecimal."""
     digest = hashlib.sha256()
     while size > 0 and (chunk := f.read(min(size, 2**20))):
         digest.update(chunk)
@@ -92,7 +93,7 @@ def _sha256(f: BinaryIO, size: int) -> bytes:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Those to go on from, the tagged one first, then the newest first."""
+    """List the checkpoints to go on from, the tagged one first, then the newest first."""
     found = [x for x in folder.glob("model_*.pth") if _TO_GO_ON_FROM.fullmatch(x.name)]
     found.sort(key=lambda x: (x.stat().st_mtime_ns, x.name), reverse=True)
     tagged = _tagged(folder)
@@ -100,14 +101,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _tagged(folder: Path) -> list[Path]:
-    """The checkpoint that the tag names, if it names one."""
+    """Return the checkpoint that the tag names, if it names one."""
     tag = folder / TAG
     name = tag.read_bytes().decode(errors="replace").strip() if tag.is_file() else ""
     return [folder / name] if _TO_GO_ON_FROM.fullmatch(name) else []
 
 
 def newest_sound(folder: Path) -> tuple[Path, list[Path]]:
-    """
+    """Choose the checkpoint to go on from.
+
     Returns:
         the checkpoint to go on from, and what should have been used instead, the tag or
         checkpoints, but is damaged or missing.

@@ -1,4 +1,4 @@
-"""A key-value store without what workers that died have left in it.
+"""Cleaning a key-value store of what workers that died have left in it.
 
 torchrun keeps its store when it starts workers again, and in it the addresses of the dead. How
 often it has started them does not tell one start from another: on several machines the counts may
@@ -14,7 +14,7 @@ POLL_SECONDS = 0.05
 
 
 def fresh_store(store: Store, rank: int, size: int) -> Store:
-    """``store`` under a prefix that the workers of this start agree on; all have to call it.
+    """Put ``store`` under a prefix that the workers of this start agree on; all have to call it.
 
     A worker leaves a name that nobody has used before, and waits for an answer to it; the first
     worker answers until every other one has thanked it.

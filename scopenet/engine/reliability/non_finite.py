@@ -22,8 +22,8 @@ class StepSkipped(Exception):
 
 
 class NonFiniteGuard(HookBase):
-    """A hook of the trainer that runs single iterations; raises :class:`StepSkipped` in all workers
-    if the loss or a gradient of one of them is not finite."""
+    """Raises :class:`StepSkipped` in all workers if the loss or a gradient of one of them is not
+    finite; a hook of the trainer that runs single iterations."""
 
     def __init__(self, output_dir: str, max_in_a_row: int, batch_size: int):
         """
@@ -72,8 +72,8 @@ class NonFiniteGuard(HookBase):
         raise StepSkipped
 
     def _bad_gradients(self) -> list[str]:
-        """Names of parameters. Under loss scaling infinite gradients are part of the search for the
-        scale and skipped by the scaler, until there is nothing left to scale."""
+        """List the parameters that have one. Under loss scaling infinite gradients are part of the
+        search for the scale and skipped by the scaler, until there is nothing left to scale."""
         scaler = getattr(self.trainer, "grad_scaler", None)
         if scaler is not None and scaler.get_scale() > 1:
             return []

@@ -10,7 +10,7 @@ import torch
 
 
 def rng_states() -> dict[str, Any]:
-    """States of the global random generators of this process, as tensors and plain types."""
+    """Return the states of the global random generators, as tensors and plain types."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     version, words, next_gauss = random.getstate()
     return {
@@ -22,7 +22,7 @@ def rng_states() -> dict[str, Any]:
 
 
 def restore_rng_states(states: dict[str, Any]) -> None:
-    """The inverse of :func:`rng_states`; CUDA states only where the devices are as many."""
+    """Set the states of :func:`rng_states`; those of CUDA only where the devices are as many."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
@@ -34,8 +34,8 @@ def restore_rng_states(states: dict[str, Any]) -> None:
 
 @contextmanager
 def kept_rng_states() -> Iterator[None]:
-    """For evaluations: a training that goes on from the checkpoint of the same iteration, which is
-    written before them, does not have them again, nor the random numbers that they take."""
+    """Restore the random states after an evaluation: a training that goes on from the checkpoint of
+    the same iteration, which is written before it, does not evaluate again."""
     states = rng_states()
     yield
     restore_rng_states(states)

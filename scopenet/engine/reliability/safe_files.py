@@ -40,7 +40,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def load_pickled_arrays(path: str) -> dict[str, Any]:
-    """A ``.pkl`` of Detectron2's model zoo.
+    """Read a ``.pkl`` of Detectron2's model zoo.
 
     Raises:
         ConfigError: the file is not a pickled dict of arrays and plain types.
@@ -50,7 +50,7 @@ def load_pickled_arrays(path: str) -> dict[str, Any]:
 
 
 def load_tensors(path: str) -> dict[str, Any]:
-    """A file of ``torch.save``, such as the checkpoints of a training, onto the CPU.
+    """Read a file of ``torch.save``, such as the checkpoints of a training, onto the CPU.
 
     Raises:
         ConfigError: the file is not a dict of tensors and plain types.

@@ -1,0 +1,210 @@
+"""Are the right bins chosen, how well are borders decoded, and what does a wrong choice cost?"""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from ..modeling import ScopeNet
+from .borders import DIRECTIONS
+from .page import Figure, Headline, Section, make_table, number
+from .plots import BLUE, ORANGE, draw_matrix, figure_uri, new_figure
+from .run import Run
+
+TITLE = "Are the right bins chosen?"
+DIRECTION_NAMES = dict(zip(DIRECTIONS, ("left", "top", "right", "bottom"), strict=True))
+
+
+def why_no_bins(run: Run) -> str:
+    """Say why nothing can be told about bins; "" if it can."""
+    if not isinstance(run.model, ScopeNet):
+        return f"Left out: {run.name} is a {run.architecture}, which has no bins."
+    if run.model.num_bins == 1:
+        return (
+            f"Left out: {run.name} has a single bin per direction (N = 1, direct regression), so "
+            "that there is nothing to choose and p_loc is always 1."
+        )
+    if run.borders.empty:
+        return "Left out: no location of these images is a positive of label assignment."
+    return ""
+
+
+def confusion(borders: pd.DataFrame, num_bins: int) -> np.ndarray:
+    """Count borders by true bin (row) and most probable bin (column), (N, N)."""
+    counts = np.zeros((num_bins, num_bins), int)
+    np.add.at(counts, (borders.bin.to_numpy(), borders.best_bin.to_numpy()), 1)
+    return counts
+
+
+def groups(table: pd.DataFrame, by: str) -> dict[int | str, pd.DataFrame]:
+    """Split a table by a column; all of it comes last, as "all"."""
+    return {**dict(iter(table.groupby(by))), "all": table}
+
+
+def border_figures(borders: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Measure, for each group of borders and for all of them in the last row, "all":
+
+    - "borders": how many;
+    - "bin accuracy": share, in percent, whose most probable bin is the true one;
+    - "off by > 1 bin": share whose most probable bin is not even next to it;
+    - "decoded elsewhere": share whose decoded distance lies outside the bin it was decoded from,
+      for the most probable and for the true bin;
+    - "error": median of the absolute error in px of the network input, likewise.
+
+    Args:
+        by: "level" or "direction".
+    """
+    rows = {
+        key: {
+            "borders": len(x),
+            "bin accuracy": (x.best_bin == x.bin).mean() * 100,
+            "off by > 1 bin": ((x.best_bin - x.bin).abs() > 1).mean() * 100,
+            "decoded elsewhere": (x.decoded_best_bin != x.best_bin).mean() * 100,
+            "decoded elsewhere, true bin": (x.decoded_bin != x.bin).mean() * 100,
+            "error": (x.from_best_bin - x.distance).abs().median(),
+            "error, true bin": (x.from_bin - x.distance).abs().median(),
+        }
+        for key, x in groups(borders, by).items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def iou_figures(positives: pd.DataFrame) -> pd.DataFrame:
+    """Measure by level, and over "all" in the last row: "positives", mean "IoU, true bins" and
+    "IoU, chosen bins" of the decoded boxes with their ground truth, and the "gap" between them,
+    which is what choosing bins costs; in percent."""
+    rows = {}
+    for key, group in groups(positives, "level").items():
+        true, chosen = 100 * group.iou_bin.mean(), 100 * group.iou_best_bin.mean()
+        rows[key] = {
+            "positives": len(group),
+            "IoU, true bins": true,
+            "IoU, chosen bins": chosen,
+            "gap": true - chosen,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def bin_names(model: ScopeNet, level: int) -> list[str]:
+    """Name the bins of a level by their ranges in px, of which the outer ones are open."""
+    if model.num_bins == 1:
+        return ["all"]
+    edges = [f"{x:g}" for x in model.bin_edges[level].tolist()]
+    inner = [f"{low}–{high}" for low, high in pairwise(edges[1:-1])]
+    return [f"< {edges[1]}", *inner, f"≥ {edges[-2]}"]
+
+
+def named_levels(frame: pd.DataFrame, model: ScopeNet) -> pd.DataFrame:
+    """Put the names of the levels into the index of ``frame``."""
+    return frame.rename(index=lambda x: x if isinstance(x, str) else model.head_in_features[x])
+
+
+def _confusion_figure(run: Run) -> Figure:
+    levels = run.borders.groupby("level")
+    figure, axes = new_figure(len(levels), 4, height=2.15 * len(levels) + 0.5, sharex="row")
+    for row, (level, of_level) in zip(axes, levels, strict=True):
+        names = bin_names(run.model, level)
+        for axis, direction in zip(row, DIRECTIONS, strict=True):
+            counts = confusion(of_level[of_level.direction == direction], len(names))
+            draw_matrix(axis, counts, (names, names))
+            axis.tick_params(labelsize=7)
+            axis.set_title(f"{run.model.head_in_features[level]}, {DIRECTION_NAMES[direction]}")
+        row[0].set_ylabel("true bin (px)")
+    for axis in axes[-1]:
+        axis.set_xlabel("chosen bin (px)")
+    return Figure(
+        figure_uri(figure),
+        "Confusion of bins, by level and direction, in percent of each true bin (a dot: less than "
+        "half a percent; a blank: none). Bins are ranges of the distance from the location to the "
+        f"border, in px of the network input. {len(run.borders)} borders of "
+        f"{len(run.positives)} positives.",
+        "Confusion matrices of bins",
+    )
+
+
+def _draw_errors(axis, borders: pd.DataFrame, names: list[str], title: str) -> None:
+    by_bin = [borders[borders.bin == n] for n in range(len(names))]
+    places = np.arange(len(names))
+    for column, shift, color, label in (
+        ("from_bin", -0.18, BLUE, "from the true bin"),
+        ("from_best_bin", 0.18, ORANGE, "from the chosen bin"),
+    ):
+        axis.boxplot(
+            [x[column] - x.distance for x in by_bin],
+            positions=places + shift,
+            widths=0.3,
+            whis=(5, 95),
+            showfliers=False,
+            patch_artist=True,
+            manage_ticks=False,
+            boxprops={"facecolor": color, "alpha": 0.55, "linewidth": 0.6},
+            medianprops={"color": "black"},
+            whiskerprops={"linewidth": 0.8},
+            capprops={"linewidth": 0.8},
+        )
+        axis.bar(0, 0, color=color, alpha=0.55, label=label)  # for the legend
+    counted = zip(names, by_bin, strict=True)
+    axis.set_xticks(places, [f"{name}\nn={len(x)}" for name, x in counted])
+    axis.tick_params(labelsize=7.5)
+    axis.set(title=title, xlabel="true bin (px)", ylabel="error (px)")
+    axis.axhline(0, color="0.4", linewidth=0.8)
+    axis.grid(axis="x", visible=False)
+
+
+def _error_figure(run: Run) -> Figure:
+    levels = run.borders.groupby("level")
+    rows, columns = -(-len(levels) // 2), min(2, len(levels))
+    figure, axes = new_figure(rows, columns, width=4.6 * columns, height=2.8 * rows)
+    for axis in axes.flat[len(levels) :]:
+        axis.set_visible(False)
+    for axis, (level, of_level) in zip(axes.flat, levels, strict=False):
+        title = run.model.head_in_features[level]
+        _draw_errors(axis, of_level, bin_names(run.model, level), title)
+    axes[0, 0].legend(loc="best", fontsize=7.5)
+    return Figure(
+        figure_uri(figure),
+        "Decoded minus true distance in px of the network input, by level and true bin: boxes are "
+        "the middle half of the borders, whiskers reach from the 5th to the 95th percentile; n is "
+        "the number of borders.",
+        "Box plots of the error of borders",
+    )
+
+
+def section(runs: list[Run]) -> Section:
+    """Show bin accuracy and confusion, errors in px, the gap between true and chosen bins."""
+    run = runs[0]
+    if missing := why_no_bins(run):
+        return Section("bins", TITLE, missing=missing)
+    text = [
+        "At the positives of label assignment (all locations that are trained to find a border, "
+        "of the validation images in their test size) the true bin of each of the four borders is "
+        "known. A border is decoded from the most probable bin; what it would be from the true "
+        "one shows how much of the error is due to the choice."
+    ]
+    ious = iou_figures(run.positives)
+    by_level = border_figures(run.borders, "level")
+    by_direction = border_figures(run.borders, "direction")
+    by_direction = by_direction.loc[list(DIRECTIONS)].rename(index=DIRECTION_NAMES)
+    gap = (
+        "Mean IoU in percent of the ground truth with the box decoded from the four true bins and "
+        "with that from the four chosen ones; the gap is what choosing bins costs."
+    )
+    figures = (
+        "Bin accuracy, and how often the chosen bin is not even next to the true one; how often "
+        "the decoded border lies in another bin than the one it was decoded from, for the chosen "
+        "and for the true bin (all in percent of the borders); median absolute error in px of the "
+        "network input, decoded from the chosen and from the true bin."
+    )
+    digits = {"positives": 0, "borders": 0, "error": 2, "error, true bin": 2}
+    blocks = [
+        make_table(named_levels(ious, run.model), gap, name="level", digits=digits),
+        make_table(named_levels(by_level, run.model), figures, name="level", digits=digits),
+        make_table(by_direction, "The same by direction.", name="direction", digits=digits),
+        _confusion_figure(run),
+        _error_figure(run),
+    ]
+    headlines = [
+        Headline(number(by_level["bin accuracy"]["all"]), "bin accuracy", "percent of borders"),
+        Headline(number(ious.gap["all"]), "IoU lost by choosing bins", "points"),
+    ]
+    return Section("bins", TITLE, text, blocks, headlines=headlines)

@@ -1,0 +1,95 @@
+"""What the subcommand does: load, run, measure, put the page together and write it."""
+
+import argparse
+import platform
+from collections.abc import Sequence
+
+import matplotlib
+import torch
+
+from .. import __version__
+from ..detector import Detector
+from ..errors import ConfigError
+from . import anchors, bin_choice, calibration, error_types, hedging, pictures, shapes, thresholds
+from .dataset import read_dataset
+from .page import Page, write_page
+from .plots import STYLE
+from .run import Run, choose_dataset, run_detector
+
+# In the order in which they are read.
+SECTIONS = (shapes, calibration, bin_choice, hedging, anchors, thresholds, error_types, pictures)
+
+
+def analyze(args: argparse.Namespace) -> Page:
+    """Run the detectors and write the page to ``args.output``; see :func:`.command.parser`.
+
+    Raises:
+        ConfigError: a detector or the data set is not what it should be.
+    """
+    if args.compare_weights and not args.compare:
+        raise ConfigError("--compare-weights are those of --compare; give both.")
+    if args.max_images is not None and args.max_images < 1:
+        raise ConfigError(f"--max-images must be at least 1, got {args.max_images}.")
+    detectors = [_load(args.model, args.weights, args.device, args.opts)]
+    if args.compare:
+        detectors.append(_load(args.compare, args.compare_weights, args.device))
+    dataset_name = args.dataset
+    for x in detectors:  # the second one is run on what the first one is
+        dataset_name = choose_dataset(x, dataset_name)
+    dataset = read_dataset(dataset_name, args.max_images)
+    names = legend_names(args, *(x.name for x in detectors))
+    runs = [run_detector(x, dataset, name) for x, name in zip(detectors, names, strict=True)]
+    page = build_page(runs, facts(runs, args))
+    write_page(page, args.output)
+    return page
+
+
+def _load(source: str, weights: str, device: str | None, overrides: Sequence[str] = ()) -> Detector:
+    detector = Detector.load(source, weights=weights, device=device, overrides=overrides)
+    if detector.network is None:
+        raise ConfigError(
+            f"{source} is an exported model, which cannot be looked into; give the config and the "
+            "checkpoint that it was made from."
+        )
+    return detector
+
+
+def legend_names(args: argparse.Namespace, *names: str) -> list[str]:
+    """Choose what legends call the detectors: as the user wants, or else by their own names;
+    numbered if these are equal."""
+    chosen = [x or y for x, y in zip((args.name, args.compare_name), names, strict=False)]
+    if len(set(chosen)) < len(chosen):
+        return [f"{x} ({i})" for i, x in enumerate(chosen, start=1)]
+    return chosen
+
+
+def build_page(runs: list[Run], facts: list[tuple[str, str]]) -> Page:
+    """Put the page together; it is about the first run, beside which a second one is put."""
+    with matplotlib.rc_context(STYLE):
+        sections = [x.section(runs) for x in SECTIONS]
+    beside = "".join(f", beside {x.name}" for x in runs[1:])
+    return Page(
+        title=runs[0].name,
+        subtitle=f"on {runs[0].dataset.name}{beside}",
+        headlines=[headline for x in sections for headline in x.headlines],
+        facts=facts,
+        sections=sections,
+    )
+
+
+def facts(runs: list[Run], args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Say what was measured with what, as pairs of a name and a text."""
+    dataset = runs[0].dataset
+    used = len(dataset.dicts)
+    share = "all" if used == dataset.size else f"the first {used} of"
+    images = f"{dataset.name}: {share} {dataset.size} images, {len(dataset.truths)} objects"
+    pairs = [("Data set", f"{images}, classes: {len(dataset.class_names)}")]
+    sources = [
+        ("Detector", args.model, args.weights),
+        ("Compared with", args.compare, args.compare_weights),
+    ]
+    for run, (title, source, weights) in zip(runs, sources, strict=False):
+        text = f"{run.name} ({run.architecture}), {len(run.detections)} detections"
+        pairs += [(title, text), ("Loaded from", source), ("Weights", weights or "its own")]
+    versions = f"scopenet {__version__}, torch {torch.__version__}"
+    return [*pairs, ("Versions", f"{versions}, Python {platform.python_version()}")]

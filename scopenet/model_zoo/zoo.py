@@ -1,0 +1,130 @@
+"""A zoo: a folder, or the same folder behind an http(s) address, which can only be read."""
+
+import difflib
+import http.client
+import os
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+from urllib.request import urlopen
+from uuid import uuid4
+
+from filelock import FileLock
+from iopath.common.file_io import get_cache_dir
+
+from ..atomic import sync_folder, write_file
+from ..errors import ConfigError
+from .card import write_table
+from .index import Entry, File, dump_index, parse_index
+
+INDEX, TABLE = "index.json", "MODEL_ZOO.md"
+_UNFINISHED = ".unfinished"  # the file that is being written, by who holds the lock
+TIMEOUT = 30.0  # seconds without an answer
+MAX_INDEX_BYTES = 100_000_000
+
+
+class Zoo:
+    """Reads and adds models; what is wrong with a zoo is said by a ConfigError.
+
+    Args:
+        root: a folder or an http(s) address.
+    """
+
+    def __init__(self, root: str | os.PathLike):
+        root = os.fspath(root)
+        self.is_address = "://" in root
+        if self.is_address and not root.startswith(("https://", "http://")):
+            raise ConfigError(f"The model zoo {root} is neither a folder nor an http(s) address.")
+        self.root = root.rstrip("/")
+
+    def location(self, path: str) -> str:
+        """Return the file name or the address of a path in the zoo."""
+        return f"{self.root}/{path}"
+
+    def entries(self) -> dict[str, Entry]:
+        """Read what is published, by the names of the configs."""
+        where = self.location(INDEX)
+        return parse_index(self._read(where, MAX_INDEX_BYTES), where)
+
+    def find(self, name: str) -> tuple[str, Entry]:
+        """Return the whole name of a config, which may come without its suffix, and what is
+        published for it."""
+        entries, name = self.entries(), name.removeprefix("configs/")
+        found = [x for x in entries if name in (x, x.rpartition(".")[0])]
+        if len(found) != 1:
+            close = difflib.get_close_matches(name, entries, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(entries)}."
+            raise ConfigError(f"{self.root} has no trained model of {name}; {hint}")
+        return found[0], entries[found[0]]
+
+    def fetch(self, entry: Entry, name: str) -> Path:
+        """Return a file of the entry, on this machine and with the right sha256.
+
+        Downloads are kept where Detectron2 keeps its own (``$FVCORE_CACHE``), by their sha256.
+        """
+        file, where = entry.files[name], self.location(f"{entry.folder}/{name}")
+        kept = Path(get_cache_dir(), "scopenet_model_zoo", file.sha256, name)
+        if self.is_address and kept.is_file() and _is(file, kept.read_bytes()):
+            return kept
+        content = self._read(where, file.bytes + 1)
+        if not _is(file, content):
+            kept.unlink(missing_ok=True)
+            raise ConfigError(
+                f"{where} does not have the sha256 that the zoo's index names: it was damaged or "
+                "replaced; try again, and if that does not help have the model published again."
+            )
+        if not self.is_address:
+            return Path(where)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        own = kept.with_name(f".{uuid4()}")  # others may download the same
+        write_file(kept, lambda f: f.write(content), unfinished=own)
+        return kept
+
+    def add(self, name: str, entry: Entry, files: dict[str, bytes]) -> None:
+        """Put an entry into the index, or in place of the one of that name, whose files stay: the
+        addresses of weights that people have noted remain good.
+
+        Several processes may add at once; one that is killed leaves an index of whole models only.
+
+        Args:
+            name: of the config.
+            files: the contents of ``entry.files``.
+        """
+        os.makedirs(self.root, exist_ok=True)
+        with FileLock(self.location(".lock")):
+            entries = self.entries() if os.path.exists(self.location(INDEX)) else {}
+            entries[name] = entry
+            shutil.rmtree(self.location(_UNFINISHED), ignore_errors=True)  # of an older version
+            for file, content in files.items():
+                self._write(f"{entry.folder}/{file}", content)
+            self._write(INDEX, dump_index(entries))
+            self._write(TABLE, write_table(entries).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        path, unfinished = Path(self.location(name)), Path(self.location(_UNFINISHED))
+        if path.is_file() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, lambda f: f.write(content), unfinished=unfinished)
+        for folder in Path(name).parents:  # new ones are to outlive a power failure
+            sync_folder(Path(self.root, folder))
+
+    def _read(self, where: str, max_bytes: int) -> bytes:
+        try:
+            with urlopen(where, timeout=TIMEOUT) if self.is_address else open(where, "rb") as f:
+                return _read_at_most(f, max_bytes)
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"The model zoo's {where} cannot be read ({reason}).") from error
+
+
+def _is(file: File, content: bytes) -> bool:
+    return File.of(content).sha256 == file.sha256
+
+
+def _read_at_most(f: BinaryIO, max_bytes: int) -> bytes:
+    """Read in pieces: ``max_bytes`` may be more than the memory holds."""
+    content = bytearray()
+    while len(content) < max_bytes and (piece := f.read(2**20)):
+        content += piece
+    return bytes(content[:max_bytes])
