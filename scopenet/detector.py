@@ -172,11 +172,6 @@ def _read_source(source: Any, weights: str) -> tuple[str, Any, str]:
         return path.stem, read_config(find_config(str(source))), weights
     if path.suffix in (".pth", ".pkl", ".safetensors"):
         raise ConfigError(f"{path} is a checkpoint; name its config, and it as the weights.")
-    if not os.environ.get("SCOPENET_MODEL_ZOO"):
-        raise ConfigError(
-            f"{path} is no config, no folder and no exported model; to look for a published one, "
-            "set SCOPENET_MODEL_ZOO to the folder or the address of its zoo."
-        )
     from .model_zoo import published
 
     config, own_weights = published(str(source))

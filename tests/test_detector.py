@@ -178,7 +178,6 @@ def test_a_published_model(tmp_path, monkeypatch):
     monkeypatch.setenv("SCOPENET_MODEL_ZOO", str(zoo))
     detector = Detector.load("ScopeNet_R_50_FPN_1x")
     assert detector.name == "ScopeNet_R_50_FPN_1x"
-    assert detector.class_names == ["red", "green", "blue"]
     expected = torch.load(tmp_path / "x.pth", weights_only=True)["model"]
     for key, value in detector.network.model.state_dict().items():
         assert torch.equal(value, expected[key]), key
@@ -226,7 +225,7 @@ def test_sources_that_are_none(training, tmp_path, monkeypatch):
     assert "does not exist" in refusal(Detector.load, tmp_path / "absent.onnx")
     assert "absent.yaml does not exist" in refusal(Detector.load, "absent.yaml")
     message = refusal(Detector.load, "output/absent")
-    assert message.startswith("output/absent is no config, no folder and no exported model; ")
+    assert "output/absent" in message and "SCOPENET_MODEL_ZOO" in message
     message = refusal(Detector.load, weights)
     assert message == f"{weights} is a checkpoint; name its config, and it as the weights."
 

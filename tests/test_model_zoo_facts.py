@@ -103,11 +103,9 @@ def test_older_checkpoints_record_nothing():
 
 def test_names_are_no_markup():
     evil = "a|b\n<script>[x](y)`*"
-    card = write_card(
-        "name", {evil: evil}, {evil: {"AP": 1.0}}, changes={evil: evil}, files={}
-    )
     files = dict.fromkeys(["w.pkl", "w.safetensors", "config.yaml"], File.of(b""))
-    entry = Entry("f", "w", files, {"training data": evil}, {evil: {"AP": 1.0}})
+    entry = Entry("f", "w", files, {evil: evil, "training data": evil}, {evil: {"AP": 1.0}})
+    card = write_card("name", entry, {evil: evil})
     for text in (card, write_table({"x.yaml": entry})):
         assert r"a\|b \<script\>\[x\](y)\`\*" in text
         assert not any(evil_part in text for evil_part in ("a|b", " <", "[x](", "b\n"))

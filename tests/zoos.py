@@ -36,8 +36,9 @@ def refusal(call: Callable, *arguments, **options) -> str:
 def change_index(zoo: Path, change: Callable[[dict], None], name: str = CONFIG) -> None:
     """``change`` gets the only entry, which is under ``name`` then."""
     index = json.loads((zoo / "index.json").read_text())
-    change(index["models"][CONFIG])
-    index["models"] = {name: index["models"][CONFIG]}
+    (entry,) = index["models"].values()
+    change(entry)
+    index["models"] = {name: entry}
     (zoo / "index.json").write_text(json.dumps(index))
 
 

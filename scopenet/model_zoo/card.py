@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ..config_file import Config, settings_of
-from .index import Entry, File, Metrics
+from .index import Entry, Metrics
 
 RECORDED = ("hardware", "versions", "commit")  # what a checkpoint says and no config
 UNKNOWN = "not recorded"
@@ -76,22 +76,16 @@ def _evaluations(metrics: Metrics, names: Sequence[str]) -> Iterator[list[str]]:
         yield [_text(dataset), *("–" if x is None else f"{x:.1f}" for x in known)]
 
 
-def write_card(
-    name: str,
-    facts: dict[str, str],
-    metrics: Metrics,
-    changes: dict[str, Any],
-    files: dict[str, File],
-) -> str:
+def write_card(name: str, entry: Entry, changes: dict[str, Any]) -> str:
     """Write the card of the model of the config ``name``; ``changes`` are the keys that differ from
-    the config file, and their values, the others are as in an :class:`Entry`."""
-    shown = [x for x in _SHOWN if any(x in values for values in metrics.values())]
-    evaluations = _table(["data set", *shown], *_evaluations(metrics, shown))
-    digests = [[f"`{k}`", f"{x.bytes:,}", f"`{x.sha256}`"] for k, x in files.items()]
+    the config file, and their values."""
+    shown = [x for x in _SHOWN if any(x in values for values in entry.metrics.values())]
+    evaluations = _table(["data set", *shown], *_evaluations(entry.metrics, shown))
+    digests = [[f"`{k}`", f"{x.bytes:,}", f"`{x.sha256}`"] for k, x in entry.files.items()]
     return _CARD.format(
         name=name,
-        facts=_table(["", ""], *([_text(k), _text(x)] for k, x in facts.items())),
-        metrics=evaluations if metrics else "No evaluation of these weights is known.",
+        facts=_table(["", ""], *([_text(k), _text(x)] for k, x in entry.facts.items())),
+        metrics=evaluations if entry.metrics else "No evaluation of these weights is known.",
         changes="\n".join(f"- {_text(k)}: {_text(x)}" for k, x in changes.items()) or "none.",
         files=_table(["file", "bytes", "sha256"], *digests),
     )

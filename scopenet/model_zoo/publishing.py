@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def publish(
     name, content = config_name(source), _read_checkpoint(checkpoint)
     config = publishable(content["config"], str(checkpoint))
     weights, files = _weights(content["model"], checkpoint)
-    files["config.yaml"] = yaml.safe_dump(config).encode()
+    unshared = json.loads(json.dumps(config))  # YAML would refer back to a list that comes twice
+    files["config.yaml"] = yaml.safe_dump(unshared).encode()
     files["class_names.json"] = _json([str(x) for x in content["class_names"]])
     with refused(f"{checkpoint} cannot be published"):
         trained = read_published(files["config.yaml"], str(checkpoint), source)
@@ -60,13 +62,13 @@ def publish(
     if metrics:
         files["metrics.json"] = _json({k: {"bbox": x} for k, x in metrics.items()})
     facts = training_facts(trained, content | (recorded or {}))
-    digests = {k: File.of(x) for k, x in files.items()}
-    differing = changes(config, read_source(source))
-    files["README.md"] = write_card(name, facts, metrics, differing, digests).encode()
-    digests["README.md"] = File.of(files["README.md"])
+    stem = name.rpartition(".")[0]
+    entry = Entry(stem, weights, {k: File.of(x) for k, x in files.items()}, facts, metrics)
+    files["README.md"] = write_card(name, entry, changes(config, read_source(source))).encode()
     # The folder is named by what is in it: other contents never come under the same address.
+    digests = {k: File.of(x) for k, x in files.items()}
     identity = File.of("".join(x.sha256 for x in digests.values()).encode()).sha256[:10]
-    entry = Entry(f"{name.rpartition('.')[0]}/{identity}", weights, digests, facts, metrics)
+    entry = replace(entry, folder=f"{stem}/{identity}", files=digests)
     Zoo(zoo).add(name, entry, files)
     return entry
 

@@ -1,0 +1,1 @@
+"""What survives faults: checkpoints that are whole, signals, NaN, workers that die."""
