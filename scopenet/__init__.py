@@ -8,7 +8,6 @@ registers nothing; an installed but broken one raises.
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ def __getattr__(name: str) -> Any:
 def _is_command() -> bool:
     """Tell whether this process was started as the program ``scopenet``, which starts fast: it
     registers when one of its subcommands runs. Workers that it starts register at once."""
+    is_worker = "--multiprocessing-fork" in sys.orig_argv  # which has the arguments of the program
     is_program = Path(sys.argv[0]).stem == "scopenet" or sys.orig_argv[1:3] == ["-m", "scopenet"]
-    return is_program and parent_process() is None
+    return is_program and not is_worker
 
 
 if _HAS_DETECTRON2 and not _is_command():

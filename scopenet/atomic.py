@@ -18,7 +18,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """So that names in it outlive a power failure, too."""
+    """Sync the names in a folder, which then outlive a power failure, too."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

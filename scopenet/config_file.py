@@ -230,6 +230,7 @@ def num_classes_of(config: Config) -> tuple[str, int] | None:
 def set_num_classes(config: Config, number: int) -> None:
     """Give the model of ``config`` this number of classes, where it is known how."""
     if isinstance(config, DictConfig):
-        config.model.num_classes = number
+        if "num_classes" in config.model:
+            config.model.num_classes = number
     elif node := NUM_CLASSES_NODES.get(config.MODEL.META_ARCHITECTURE):
         config.MODEL[node].NUM_CLASSES = number

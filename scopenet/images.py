@@ -11,7 +11,6 @@ from .errors import ConfigError, ImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
-EXIF_ORIENTATION = 0x0112  # its tag; 1 is upright
 # What turns an image upright, by its orientation.
 _TURNS = dict(
     zip(
@@ -97,7 +96,9 @@ def read_image(path: str | Path) -> np.ndarray:
                 raise ImageError(
                     f"{path} has more than 8 bits per channel; convert it to 8 bits first."
                 )
-            pixels = np.asarray(_upright(image).convert("RGB"))
+            turn = _TURNS.get(orientation_of(image))
+            upright = image if turn is None else image.transpose(turn)
+            pixels = np.asarray(upright.convert("RGB"))
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
@@ -105,12 +106,12 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 for upright; above 4 width and height are exchanged."""
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        return image.getexif().get(0x0112, 1)
     except Exception:  # damaged EXIF data say nothing about the pixels
-        orientation = 1
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+        return 1
 
 
 def reason_of(error: Exception) -> str:

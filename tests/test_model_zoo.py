@@ -16,7 +16,7 @@ from miniature import CLASSES, TINY, mini_datasets, mini_overrides, one_thread
 from safetensors.torch import load_file
 from torch import Tensor
 
-from scopenet import ConfigError, cli, load_config, model_zoo
+from scopenet import ConfigError, Detector, cli, load_config, model_zoo
 from scopenet.config_file import config_dir, to_yaml
 from scopenet.engine.trainer import Trainer
 from scopenet.model_zoo import models
@@ -132,6 +132,20 @@ def test_trained_config_comes_back(zoo, trained, monkeypatch):
     assert Path(cfg.MODEL.WEIGHTS).is_file()
     expected.MODEL.WEIGHTS, expected.OUTPUT_DIR = cfg.MODEL.WEIGHTS, "./output"
     assert cfg == expected
+
+
+@pytest.mark.parametrize("name", [CONFIG, CONFIG.removesuffix(".yaml"), f"configs/{CONFIG}"])
+def test_published_by_name(zoo, trained, monkeypatch, name):
+    monkeypatch.setenv("SCOPENET_MODEL_ZOO", str(zoo))
+    config, weights = model_zoo.published(name)
+    assert config == model_zoo.get_config(CONFIG, trained=True)
+    assert_same(load_file(weights), weights_of(trained))
+
+
+def test_detector_of_a_name(zoo, trained, monkeypatch):
+    monkeypatch.setenv("SCOPENET_MODEL_ZOO", str(zoo))
+    detector = Detector.load(CONFIG.removesuffix(".yaml"))
+    assert_same(detector.network.model.state_dict(), weights_of(trained))
 
 
 def test_untrained_is_the_project_s_own(monkeypatch):

@@ -193,7 +193,9 @@ def test_checkpoint_that_runs_code(published, tmp_path, marker):
 
 def test_config_of_a_checkpoint_that_runs_code(published, tmp_path, marker):
     text = f"OUTPUT_DIR: !!python/object/apply:os.system ['touch {marker}']"
-    assert "is not a full config in plain YAML" in refused_checkpoint(published, tmp_path, config=text)
+    assert "is not a full config in plain YAML" in refused_checkpoint(
+        published, tmp_path, config=text
+    )
     model = lazy_config(_target_="os.system", command=f"touch {marker}")
     text = yaml.safe_dump(model | {"train": {"init_checkpoint": ""}})
     message = refused_checkpoint(published, tmp_path, LAZY, config=text)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..atomic import write_json
 from ..errors import ConfigError
-from ..images import EXIF_ORIENTATION, images_in, reason_of
+from ..images import images_in, orientation_of, reason_of
 from .coco_json import class_names, read_coco_json
 
 SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
@@ -101,7 +101,7 @@ def _size_of(file: Path) -> tuple[int, int]:
     """Return width and height of an image as training reads it, turned by its EXIF orientation."""
     try:
         with Image.open(file) as image:
-            is_lying = image.getexif().get(EXIF_ORIENTATION, 1) > 4
+            is_lying = orientation_of(image) > 4
             return image.size[::-1] if is_lying else image.size
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         raise ConfigError(f"{file} cannot be read: {reason_of(error)}.") from error

@@ -6,6 +6,7 @@ In all of them ``config_path`` is a config's name below the project's configs, s
 ``$SCOPENET_MODEL_ZOO``.
 """
 
+import difflib
 import os
 
 from torch import nn
@@ -69,11 +70,12 @@ def published(name: str, *, zoo: Root = None) -> tuple[Config, str]:
     """Return the config of a published model and the file of its verified weights, both on this
     machine; ``name`` is its ``config_path``, with or without suffix."""
     zoo, name, entry = _find(name, zoo)
-    weights = zoo.fetch(entry, f"{entry.weights}.safetensors")
-    return _trained_config(zoo, name, entry), str(weights)
+    config = _trained_config(zoo, name, entry)
+    return config, str(zoo.fetch(entry, f"{entry.weights}.safetensors"))
 
 
 def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
+    """Find what is published for a config, and the whole name of the config."""
     root = root or os.environ.get(VARIABLE)
     if not root:
         raise ConfigError(
@@ -81,8 +83,14 @@ def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
             "folder or address, or give the path of a config, of the folder of a training or of an "
             "exported file."
         )
-    zoo = Zoo(root)
-    return zoo, *zoo.find(name)
+    zoo, name = Zoo(root), name.removeprefix("configs/")
+    entries = zoo.entries()
+    found = [x for x in entries if name in (x, x.rpartition(".")[0])]
+    if len(found) != 1:
+        close = difflib.get_close_matches(name, entries, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(entries)}."
+        raise ConfigError(f"{zoo.root} has {len(found) or 'no'} models named {name}; {hint}")
+    return zoo, found[0], entries[found[0]]
 
 
 def _trained_config(zoo: Zoo, name: str, entry: Entry) -> Config:

@@ -1,6 +1,5 @@
 """A zoo: a folder, or the same folder behind an http(s) address, which can only be read."""
 
-import difflib
 import http.client
 import os
 import shutil
@@ -45,17 +44,6 @@ class Zoo:
         """Read what is published, by the names of the configs."""
         where = self.location(INDEX)
         return parse_index(self._read(where, MAX_INDEX_BYTES), where)
-
-    def find(self, name: str) -> tuple[str, Entry]:
-        """Return the whole name of a config, which may come without its suffix, and what is
-        published for it."""
-        entries, name = self.entries(), name.removeprefix("configs/")
-        found = [x for x in entries if name in (x, x.rpartition(".")[0])]
-        if len(found) != 1:
-            close = difflib.get_close_matches(name, entries, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(entries)}."
-            raise ConfigError(f"{self.root} has no trained model of {name}; {hint}")
-        return found[0], entries[found[0]]
 
     def fetch(self, entry: Entry, name: str) -> Path:
         """Return a file of the entry, on this machine and with the right sha256.

@@ -82,20 +82,6 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_targets(args: argparse.Namespace) -> None:
-    """Refuse an output that nothing can be written to.
-
-    Raises:
-        ConfigError: it is missing, or see :mod:`.files`.
-    """
-    if args.json:
-        check_json(args.json)
-    if args.input and not (args.output or args.json):
-        raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
-    if args.output and not args.input:
-        check_video(args.output)
-
-
 def look_at_files(
     args: argparse.Namespace, detector: Detector, look: Look
 ) -> tuple[list[dict], int, int]:
@@ -145,12 +131,17 @@ def look_at_frames(
 
 
 def run(args: argparse.Namespace) -> None:
-    """Look at everything that the flags name.
+    """Look at everything that the flags name, and write what is found.
 
     Raises:
         ConfigError: what is asked for is not possible, or, at the end, images were left out.
     """
-    check_targets(args)
+    if args.input and not (args.output or args.json):
+        raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
+    if args.json:
+        check_json(args.json)
+    if args.output and not args.input:
+        check_video(args.output)
     detector = load_detector(args)
     look = partial(
         look_at,
@@ -159,14 +150,13 @@ def run(args: argparse.Namespace) -> None:
         tile=args.tile,
         overlap=args.overlap,
     )
-    look_at_all = look_at_files if args.input else look_at_frames
-    records, done, left_out = look_at_all(args, detector, look)
+    run_all = look_at_files if args.input else look_at_frames
+    records, done, left_out = run_all(args, detector, look)
     if args.json:
         write_results(records, args.json)
     what = "image" if args.input else "frame"
     where = " and ".join(str(x) for x in (args.output, args.json) if x)
-    print(
-        f"{done} {what}{'s' * (done != 1)} looked at" + (f"; written to {where}." if where else ".")
-    )
+    written = f"; written to {where}" if where else ""
+    print(f"{done} {what}{'s' * (done != 1)} looked at{written}.")
     if left_out:
         raise ConfigError(f"{left_out} of {done + left_out} {what}s could not be read.")

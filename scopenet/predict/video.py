@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -69,10 +70,8 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 def _until_interrupted(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """Let Ctrl-C end the video of a webcam, which has no end of its own, and lose nothing of it."""
-    try:
+    with suppress(KeyboardInterrupt):
         yield from pictures
-    except KeyboardInterrupt:
-        return
 
 
 def _write(pictures: Iterator[np.ndarray], path: Path, fps: float) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ...cores import available_cores
-from ...images import EXIF_ORIENTATION, reason_of
+from ...images import orientation_of, reason_of
 from .findings import Finding
 
 # Of PIL's modes. Training reads all as 8-bit RGB, for which 16 bits are cut off.
@@ -46,7 +46,7 @@ def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
     try:
         with Image.open(path) as opened:
             kind, mode = opened.format, opened.mode
-            orientation = opened.getexif().get(EXIF_ORIENTATION, 1)
+            orientation = orientation_of(opened)
         height, width = read_image(path, format="RGB").shape[:2]
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         reason = reason_of(error)

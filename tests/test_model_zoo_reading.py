@@ -1,5 +1,6 @@
 """Reading from folders and addresses: what is not what was published is refused, and not kept."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from miniature import one_thread
 from zoos import CONFIG, change_index, publish_small, refusal
 
-from scopenet import model_zoo
+from scopenet import Detector, model_zoo
 from scopenet.model_zoo.publishing import publish
 from scopenet.model_zoo.zoo import _read_at_most
 
@@ -146,6 +147,9 @@ def test_unreachable(server, zoo):
 def test_no_zoo(monkeypatch, tmp_path):
     monkeypatch.delenv("SCOPENET_MODEL_ZOO", raising=False)
     assert "set SCOPENET_MODEL_ZOO" in refusal(model_zoo.get, CONFIG, trained=True)
+    message = refusal(Detector.load, "some name")
+    assert "to find some name in; set SCOPENET_MODEL_ZOO" in message
+    assert "or give the path of a config, of the folder of a training" in message
     assert "neither a folder" in refusal(model_zoo.get, CONFIG, trained=True, zoo="file:///etc")
     assert "index.json" in refusal(model_zoo.get, CONFIG, trained=True, zoo=tmp_path)
 
@@ -155,6 +159,15 @@ def test_unknown_names(zoo):
     assert close.endswith(f"did you mean {CONFIG}?")
     for name in ("../setup.py", "/etc/passwd", "absent.yaml"):
         assert name in refusal(model_zoo.get_config_file, name)
+
+
+def test_one_name_of_two_models(zoo):
+    index = json.loads((zoo / "index.json").read_text())
+    index["models"][CONFIG.replace(".yaml", ".py")] = index["models"][CONFIG]
+    (zoo / "index.json").write_text(json.dumps(index))
+    message = refusal(model_zoo.published, CONFIG.removesuffix(".yaml"), zoo=zoo)
+    assert "has 2 models named ScopeNet_R_50_FPN_1x; did you mean" in message
+    assert model_zoo.published(CONFIG, zoo=zoo)[0].MODEL.META_ARCHITECTURE == "ScopeNet"
 
 
 # Indexes.
