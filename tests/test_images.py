@@ -8,7 +8,9 @@ from detectron2.data.detection_utils import read_image as detectron2_read_image
 from PIL import Image
 
 from scopenet.errors import ConfigError, ImageError
-from scopenet.images import EXIF_ORIENTATION, IMAGE_SUFFIXES, find_images, images_in, read_image
+from scopenet.images import IMAGE_SUFFIXES, find_images, images_in, read_image
+
+EXIF_ORIENTATION = 0x0112  # the tag
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
 LOSSLESS = (".png", ".webp", ".bmp", ".tiff")

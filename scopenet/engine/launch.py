@@ -13,7 +13,7 @@ from ..cores import available_cores
 from ..errors import ConfigError
 from ..signals import forward_to_workers, handled
 from .reliability.checkpoint_file import list_checkpoints
-from .reliability.fresh_store import fresh_store
+from .reliability.workers import fresh_store
 
 
 def check_num_workers(num_workers: int) -> None:

@@ -24,7 +24,7 @@ from scopenet import ConfigError
 from scopenet.engine import launch
 from scopenet.engine.launch import go_on_after_restart
 from scopenet.engine.reliability.checkpoint_file import TAG, is_sound, newest_sound
-from scopenet.engine.reliability.fresh_store import fresh_store
+from scopenet.engine.reliability.workers import fresh_store
 
 pytestmark = pytest.mark.faults
 

@@ -9,7 +9,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ...signals import SIGNALS, handled
-from .all_workers import any_worker
+from .workers import any_worker
 
 TRY_AGAIN = os.EX_TEMPFAIL  # 75, the exit code of an interrupted training
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...atomic import write_file
 from ...errors import ConfigError
-from .all_workers import any_worker
+from .workers import any_worker
 
 FOLDER = "non_finite"  # below OUTPUT_DIR
 
