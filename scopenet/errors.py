@@ -20,6 +20,18 @@ class ImageError(ConfigError):
 
 
 @contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Say in one sentence, as a ConfigError, that ``what`` is so and why, if reading a file raises:
+    a file that may hold anything raises nearly anything."""
+    try:
+        yield
+    except Exception as error:
+        is_known = isinstance(error, ConfigError)
+        reason = " ".join((str(error) if is_known else f"{type(error).__name__}, {error}").split())
+        raise ConfigError(f"{what}: {reason.rstrip('.!')}.") from error
+
+
+@contextmanager
 def one_sentence_errors(exit_code: int = 1) -> Iterator[None]:
     """End the program with "error: <sentence>" where the user can do something about an error.
 

@@ -1,4 +1,5 @@
-"""Pictures of a trained model: detections beside the ground truth, anchors and loss curves."""
+"""Pictures of a trained model: detections beside the ground truth, anchors, loss curves, and the
+colours in which the borders of a box show how sure the network is of each."""
 
 from pathlib import Path
 
@@ -9,9 +10,21 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from matplotlib import pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from torch import Tensor
 
 matplotlib.use("Agg")
+
+# From unsure to sure, bright enough to be seen on a photograph.
+CONFIDENCE_COLORS = LinearSegmentedColormap.from_list("", ["#ff2f6e", "#ffd23f", "#2ee6d6"])
+# Where the colours end: at 0.5 two bins may be as probable as each other.
+CONFIDENCES = Normalize(0.5, 1.0, clip=True)
+
+
+def border_lines(box: np.ndarray) -> list[tuple[list[float], list[float]]]:
+    """Return the borders (l, t, r, b) of an XYXY box, each as the x and the y of its two ends."""
+    x0, y0, x1, y1 = box
+    return [([x0, x0], [y0, y1]), ([x0, x1], [y0, y0]), ([x1, x1], [y0, y1]), ([x0, x1], [y1, y1])]
 
 
 @matplotlib.rc_context({"text.parse_math": False})  # a "$" in a name is just that

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from benchmark.measure import Laps, Work, peak_memory
 from builders import random_ground_truth, small_config, spread_out_head
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from miniature import job, mini_datasets, mini_overrides
 
+from benchmark.measure import Laps, Work, peak_memory
 from scopenet.engine.command import main
 
 pytestmark = pytest.mark.cuda

@@ -16,10 +16,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from scopenet import ConfigError, Detector, cli, load_config
-from scopenet.border_colors import CONFIDENCE_COLORS, CONFIDENCES
 from scopenet.predict.pictures import draw, write_picture
 from scopenet.predict.results import coco_results, image_ids, write_results
 from scopenet.predict.video import run_video
+from scopenet.visualization import CONFIDENCE_COLORS, CONFIDENCES
 
 CONFIG = "configs/ScopeNet_R_50_FPN_1x.yaml"
 

@@ -3,8 +3,7 @@
 import pytest
 
 from scopenet import ConfigError, load_config
-from scopenet.engine.checks import check_reference_world_size
-from scopenet.engine.scaling import scaling_advice
+from scopenet.engine.checks import check_reference_world_size, scaling_advice
 from scopenet.engine.trainer import Trainer
 
 YAML, LAZY = "configs/ScopeNet_R_50_FPN_1x.yaml", "configs/ScopeNet_R_50_FPN_1x.py"

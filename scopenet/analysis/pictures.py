@@ -8,7 +8,7 @@ from detectron2.utils.visualizer import Visualizer
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from ..border_colors import CONFIDENCE_COLORS, CONFIDENCES, border_lines
+from ..visualization import CONFIDENCE_COLORS, CONFIDENCES, border_lines
 from .boxes import BOX
 from .coco_evaluation import evaluate, matches
 from .page import Figure, Gallery, Section

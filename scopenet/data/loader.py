@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
 from ..images import check_png
-from ..signals import leave_signals_to_trainer
+from ..processes import leave_signals_to_trainer
 from .unreadable import unreadable_image
 from .usable_boxes import drop_unusable_boxes
 

@@ -16,12 +16,10 @@ from detectron2.utils.logger import setup_logger
 from ..config_file import find_config, read_config, settings_of
 from ..data.custom import add_flags, entries_of_flags, use_custom_datasets
 from ..errors import ConfigError, one_sentence_errors
-from .checkpoint import SafeCheckpointer
-from .checks import check_config, check_weights
-from .finetuning import check_same_classes
+from .checkpoint import SafeCheckpointer, check_same_classes
+from .checks import check_config, check_weights, scaling_advice
 from .launch import go_on_after_restart, launch
 from .lazy import trainer_for
-from .scaling import scaling_advice
 from .trainer import Trainer
 
 

@@ -9,9 +9,8 @@ import torch
 from detectron2.engine import launch as spawn
 from detectron2.utils import comm
 
-from ..cores import available_cores
 from ..errors import ConfigError
-from ..signals import forward_to_workers, handled
+from ..processes import available_cores, forward_to_workers, handled
 from .reliability.checkpoint_file import list_checkpoints
 from .reliability.workers import fresh_store
 

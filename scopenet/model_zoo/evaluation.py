@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..errors import refused
 from ..training_metrics import read_metrics
 from .index import Metrics
-from .refusal import refused
 
 
 def training_evaluation(

@@ -7,8 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import ConfigError
-from .refusal import refused
+from ..errors import ConfigError, refused
 
 FORMAT = 1
 # What paths in a zoo are made of: no ".." and nothing hidden, no drive and no address.

@@ -11,8 +11,7 @@ from detectron2.config import CfgNode
 from omegaconf import OmegaConf
 
 from ..config_file import Config, load_config, read_config, settings_of, to_yaml
-from ..errors import ConfigError
-from .refusal import refused
+from ..errors import ConfigError, refused
 
 _MACHINE_PATH = re.compile(r"[/~\\]|\.\.[/\\]|file:|[A-Za-z]:[/\\]")
 _SHAPE_SPEC = "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec"

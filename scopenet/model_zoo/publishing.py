@@ -12,13 +12,12 @@ from safetensors.numpy import save
 from ..config_file import config_dir, find_config, leaves, settings_of
 from ..engine.network import load_model
 from ..engine.reliability.safe_files import load_tensors
-from ..errors import ConfigError
+from ..errors import ConfigError, refused
 from .card import training_facts, write_card
 from .evaluation import read_evaluation, training_evaluation
 from .index import Entry, File, check_path
 from .models import get_config_file
 from .published_config import publishable, read_published, read_source
-from .refusal import refused
 from .zoo import Zoo
 
 

@@ -19,7 +19,7 @@ MIN_BOX_SIDE = 1e-5  # px
 
 
 class Positives(NamedTuple):
-    """Holds P positive locations, ordered by (level, image, row, column), at most one entry each."""
+    """Holds P positive locations by (level, image, row, column), at most one entry each."""
 
     level: Tensor  # (P,)
     image: Tensor  # (P,)
@@ -47,7 +47,7 @@ class Positives(NamedTuple):
 
 
 def border_distances(centers: Tensor, boxes: Tensor) -> Tensor:
-    """Measure how far (l, t, r, b) points (..., 2) are from the borders of XYXY boxes (..., 4), px."""
+    """Measure (l, t, r, b) from points (..., 2) to the borders of XYXY boxes (..., 4), in px."""
     return torch.cat([centers - boxes[..., :2], boxes[..., 2:] - centers], dim=-1)
 
 
@@ -67,8 +67,8 @@ def _candidate_cells(box_centers: Tensor, strides: Tensor, radius: float) -> tup
 
 
 def _nearest_then_smallest(location: Tensor, is_cls: Tensor, box: Tensor, areas: Tensor) -> Tensor:
-    """Choose of qualifying pairs (Q,) of location and box one for each location: boxes near the centre
-    first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
+    """Choose of qualifying pairs (Q,) of location and box one for each location: boxes near the
+    centre first, then the smallest area (M,), then the first. Indices (P,), ordered by location."""
     area_rank = areas.argsort(stable=True).argsort()
     order = ((2 * location + ~is_cls) * len(areas) + area_rank[box]).argsort()
     location = location[order]

@@ -63,8 +63,8 @@ def anchor_start(edges: Tensor, bin_size: float) -> Tensor:
 
 
 def target_bins(distances: Tensor, edges: Tensor) -> Tensor:
-    """Find the bin [b_n, b_{n+1}) that holds each distance (P, 4) in px, given the edges (P, N+1) of its
-    level; the outer bins reach to 0 and infinity. (P, 4) int64 in [0, N)."""
+    """Find the bin [b_n, b_{n+1}) that holds each distance (P, 4) in px, given the edges (P, N+1)
+    of its level; the outer bins reach to 0 and infinity. (P, 4) int64 in [0, N)."""
     return (distances[..., None] >= edges[:, None, 1:-1]).sum(-1)
 
 

@@ -32,8 +32,8 @@ class Detections(NamedTuple):
 def decode_locations(
     bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool
 ) -> tuple[Tensor, Tensor]:
-    """Decode border distances (P, 4) in px of the best bin of each direction and that bin's probability
-    (P, 4), NaN where an input that counts is not finite.
+    """Decode border distances (P, 4) in px of the best bin of each direction and that bin's
+    probability (P, 4), NaN where an input that counts is not finite.
 
     Args:
         bin_logits, deltas: (P, 4 (N+1)) and (P, 4 N), raw head outputs.

@@ -29,7 +29,7 @@ def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequ
 
 
 class ScopeHead(nn.Module):
-    """Predicts raw classes, bins and deltas for every location, with weights shared by all levels."""
+    """Predicts raw classes, bins and deltas for every location; all levels share the weights."""
 
     @configurable
     def __init__(

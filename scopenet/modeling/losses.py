@@ -81,8 +81,8 @@ def bin_loss(log_probs: Tensor, bins: Tensor) -> Tensor:
 
 
 def iou_and_hull(pred: Tensor, gt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the areas (...,) > 0 in px² of the intersection, the union and the smallest enclosing box
-    of two boxes around one location, which are given by distances (..., 4) > 0 in px."""
+    """Return the areas (...,) > 0 in px² of the intersection, the union and the smallest enclosing
+    box of two boxes around one location, which are given by distances (..., 4) > 0 in px."""
 
     def area(d: Tensor) -> Tensor:
         return (d[..., 0] + d[..., 2]) * (d[..., 1] + d[..., 3])

@@ -30,8 +30,8 @@ Predictions = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 @META_ARCH_REGISTRY.register()
 class ScopeNet(DenseDetector):
-    """Finds every border of a box by choosing a bin of distances and then a position relative to the
-    bin's learned anchor (https://arxiv.org/abs/2005.04854)."""
+    """Finds every border of a box by choosing a bin of distances and then a position relative to
+    the bin's learned anchor (https://arxiv.org/abs/2005.04854)."""
 
     @configurable
     def __init__(

@@ -149,8 +149,8 @@ class ScopeNetWithTTA(nn.Module):
         return [{"instances": self.detect(x)} for x in batched_inputs]
 
     def detect(self, x: dict) -> Instances:
-        """Return the merged detections of one image. The views go through the network one by one: padding
-        to a common size would change what a head with GroupNorm finds."""
+        """Return the merged detections of one image. The views go through the network one by one:
+        padding to a common size would change what a head with GroupNorm finds."""
         height, width = x["image"].shape[1:]
         size = {"height": x.get("height", height), "width": x.get("width", width)}
         found = []

@@ -15,8 +15,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from ..atomic import write_file
-from ..border_colors import CONFIDENCE_COLORS, CONFIDENCES
 from ..errors import ConfigError
+from ..visualization import CONFIDENCE_COLORS, CONFIDENCES
 
 MIN_SIDE = 640  # px, of a picture's longer side; smaller images are enlarged
 DARK = "#1b1e23"

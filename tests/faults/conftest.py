@@ -8,7 +8,7 @@ import tally
 from miniature import mini_datasets, one_thread, write_coco
 from trainings import Training, train_here
 
-from scopenet.signals import SIGNALS
+from scopenet.processes import SIGNALS
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from ...cores import available_cores
 from ...images import orientation_of, reason_of
+from ...processes import available_cores
 from .findings import Finding
 
 # Of PIL's modes. Training reads all as 8-bit RGB, for which 16 bits are cut off.

@@ -8,7 +8,7 @@ from types import FrameType
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ...signals import SIGNALS, handled
+from ...processes import SIGNALS, handled
 from .workers import any_worker
 
 TRY_AGAIN = os.EX_TEMPFAIL  # 75, the exit code of an interrupted training

@@ -1,4 +1,5 @@
-"""Who gets SIGTERM and SIGINT: the processes that train, and no others."""
+"""Processes of this machine: who gets SIGTERM and SIGINT, namely those that train and no others,
+and how many cores there are."""
 
 import multiprocessing
 import os
@@ -36,8 +37,9 @@ def forward_to_workers(number: int, frame: FrameType | None) -> None:
 
 
 def leave_signals_to_trainer(worker_id: int) -> None:
-    """Ignore signals in a process of a loader: one to all processes of a job must not take the batches
-    away from the iteration that is to be finished. A SIGTERM of the trainer itself ends them."""
+    """Ignore signals in a process of a loader: one to all processes of a job must not take the
+    batches away from the iteration that is to be finished. A SIGTERM of the trainer itself ends
+    them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where every SIGTERM ends them
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -48,3 +50,10 @@ def _end_with(trainer: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != trainer:
         pass
     os._exit(0)
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use; the machine may have more."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
