@@ -32,11 +32,8 @@ def config_dir() -> Path:
 
 
 def find_config(path: str) -> str:
-    """Return ``path`` itself, or where it is below the project's configs.
-
-    Raises:
-        ConfigError: there is no such file in either place.
-    """
+    """Return ``path`` itself, or where it is below the project's configs; raise a ConfigError if it
+    is in neither place."""
     name = path.removeprefix("configs/")
     for candidate in (Path(path), config_dir() / name):
         if candidate.is_file():
@@ -79,24 +76,15 @@ def _default_config() -> CfgNode:
 
 
 def load_lazy_config(config_file: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Run a LazyConfig file and apply overrides "path.key=value".
-
-    Raises:
-        ConfigError: the file is missing or an override names no key of it.
-    """
+    """Run a LazyConfig file and apply overrides "path.key=value", see :func:`override`."""
     lazy = LazyConfig.load(find_config(config_file))
     override(lazy, overrides, config_file)
     return lazy
 
 
 def override(config: Config, overrides: Sequence[str], config_file: str = "") -> None:
-    """Change values of ``config``: KEY VALUE ..., of a LazyConfig path.key=value ...
-
-    Args:
-        config_file: where it is from, for messages.
-
-    Raises:
-        ConfigError: a key is unknown, or a value is of the wrong type.
+    """Change values of ``config``: KEY VALUE ..., of a LazyConfig path.key=value ...; raise a
+    ConfigError if a key is unknown or a value of the wrong type. ``config_file`` is for messages.
     """
     overrides = list(overrides)
     if isinstance(config, DictConfig):

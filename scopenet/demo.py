@@ -36,14 +36,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(cfg: CfgNode, overrides: list[str]) -> dict[str, float]:
-    """Train and evaluate, going on with an interrupted run; a finished one is not repeated.
-
-    Args:
-        cfg: the demo's config with ``overrides``.
-
-    Returns:
-        the box metrics of ``COCOEvaluator``, AP in percent.
-    """
+    """Train and evaluate, going on with an interrupted run; a finished one is not repeated. Return
+    the box metrics of ``COCOEvaluator``, AP in percent."""
     output_dir = Path(cfg.OUTPUT_DIR)
     finished = output_dir / "results.json"
     if not finished.exists():

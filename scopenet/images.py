@@ -36,14 +36,8 @@ def listed(suffixes: Sequence[str]) -> str:
 
 
 def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
-    """List the image files of a folder in the order of their names.
-
-    Args:
-        recursive: those in the folders below it, too.
-
-    Raises:
-        ConfigError: there is no such folder, or it holds none.
-    """
+    """List the image files of a folder, and of those below it if ``recursive``, in the order of
+    their names; raise a ConfigError if there are none."""
     if not folder.is_dir():
         raise ConfigError(f"The folder {folder} does not exist.")
     files = folder.rglob("*") if recursive else folder.iterdir()

@@ -70,13 +70,8 @@ def stack_pictures(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 
 
 def plot_anchors(start: Tensor, learned: Tensor, edges: Tensor, path: Path) -> None:
-    """Plot the learned anchors against their start, and the nominal bin edges, for every level.
-
-    Args:
-        start, learned: (L, N) log2 px.
-        edges: (L, N+1) px.
-        path: the picture's file.
-    """
+    """Plot the learned anchors against their start, both (L, N) log2 px, and the nominal bin edges
+    (L, N+1) px."""
     figure, axis = plt.subplots(figsize=(7, 3.5))
     levels = np.arange(len(start))
     for n in range(edges.shape[1]):
@@ -96,12 +91,8 @@ def plot_anchors(start: Tensor, learned: Tensor, edges: Tensor, path: Path) -> N
 
 
 def plot_losses(metrics: dict[str, dict[int, float]], path: Path) -> None:
-    """Plot the three losses, and what the choice of bins costs, against the iteration.
-
-    Args:
-        metrics: see :func:`~scopenet.training_metrics.read_metrics`.
-        path: the picture's file.
-    """
+    """Plot the three losses, and what the choice of bins costs, against the iteration; for
+    ``metrics`` see :func:`~scopenet.training_metrics.read_metrics`."""
     figure, (losses, quality) = plt.subplots(1, 2, figsize=(10, 3.5))
     for name in ("loss_cls", "loss_bin", "loss_loc"):
         losses.plot([*metrics[name]], [*metrics[name].values()], label=name)

@@ -50,7 +50,7 @@ EXPECTED = {
     ),
 }
 # Calls that show their progress in a clone in which nothing is prepared or trained yet.
-LOUD = ("prepare_digits(", "quickstart.train(")
+LOUD = ("prepare_digits(", "demo.train(")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 

@@ -16,12 +16,8 @@ LAYER = "cls_score"  # of ScopeNet's head, and of those of Detectron2's one-stag
 
 
 def forget_other_classes(checkpoint: dict[str, Any], class_names: list[str]) -> None:
-    """Take the classifier out of a checkpoint that is of other classes, and say so in the log.
-
-    Args:
-        checkpoint: what the file holds; changed.
-        class_names: those of the training; nothing is done where either side names none.
-    """
+    """Take the classifier out of a checkpoint that is of other classes, and say so in the log;
+    nothing is done where either side names no classes."""
     theirs = checkpoint.get("class_names")
     if not theirs or not class_names or theirs == class_names:
         return
@@ -35,11 +31,8 @@ def forget_other_classes(checkpoint: dict[str, Any], class_names: list[str]) -> 
 
 
 def report_forgotten(incompatible: Any) -> None:
-    """Say the same in the log where only the shapes tell that the classes are others.
-
-    Args:
-        incompatible: what fvcore's checkpointer returns from loading.
-    """
+    """Say the same in the log where only the shapes tell that the classes are others, by what
+    fvcore's checkpointer returns from loading."""
     reshaped = [name for name, *_ in incompatible.incorrect_shapes]
     if any(LAYER in name.split(".") for name in reshaped):
         others = [name for name in reshaped if LAYER not in name.split(".")]
@@ -50,12 +43,8 @@ def report_forgotten(incompatible: Any) -> None:
 
 
 def check_same_classes(checkpoint: dict[str, Any], class_names: list[str]) -> None:
-    """Compare the classes of a checkpoint with those of the data.
-
-    Raises:
-        ConfigError: neither resuming nor evaluation makes sense with other classes than those of
-            the checkpoint.
-    """
+    """Raise a ConfigError if the classes of checkpoint and data differ: neither resuming nor
+    evaluation makes sense then."""
     theirs = checkpoint.get("class_names")
     if theirs and class_names and theirs != class_names:
         raise ConfigError(
@@ -96,11 +85,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         return bool(self.save_dir) and bool(list_checkpoints(Path(self.save_dir)))
 
     def get_checkpoint_file(self) -> str:
-        """Choose the newest sound checkpoint, and log which newer ones are damaged.
-
-        Raises:
-            ConfigError: there are checkpoints, but none is sound.
-        """
+        """Choose the newest sound checkpoint, and log which newer ones are damaged; raise a
+        ConfigError if none is sound."""
         path, damaged = newest_sound(Path(self.save_dir))
         for x in damaged:
             # Not of Detectron2's loggers, which are set up in training programs only.
@@ -129,11 +115,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """See fvcore's ``Checkpointer.load``: without ``checkpointables`` a run is resumed. As in
-        Detectron2, ``?matching_heuristics=True`` behind a file's name matches names that differ.
-
-        Raises:
-            ConfigError: it would be resumed with other classes.
-        """
+        Detectron2, ``?matching_heuristics=True`` behind a file's name matches names that differ."""
         self._is_resumed = checkpointables is None
         self._matches_names = "matching_heuristics=True" in urlparse(path).query
         return super().load(path, checkpointables)

@@ -19,11 +19,7 @@ _HOW_TO_MAKE = {
 
 
 def check_datasets(names: tuple[str, ...]) -> None:
-    """Look whether data sets can be read.
-
-    Raises:
-        ConfigError: a data set is not registered, or its files are missing.
-    """
+    """Raise a ConfigError if a data set is not registered, or its files are missing."""
     for name in names:
         if name not in DatasetCatalog.list():
             close = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
@@ -39,15 +35,8 @@ def check_datasets(names: tuple[str, ...]) -> None:
 
 
 def check_num_classes(key: str, num_classes: int, names: tuple[str, ...]) -> None:
-    """Compare the model's number of classes with those of its data sets.
-
-    Args:
-        key: the config key that the number comes from.
-        names: registered data sets whose files exist.
-
-    Raises:
-        ConfigError: the number differs from that of a data set.
-    """
+    """Raise a ConfigError if the model's number of classes, which comes from the config key
+    ``key``, differs from that of a data set; their files exist."""
     for name in names:
         metadata = MetadataCatalog.get(name)
         if metadata.get("thing_classes") is None:
@@ -61,11 +50,7 @@ def check_num_classes(key: str, num_classes: int, names: tuple[str, ...]) -> Non
 
 
 def check_ignored_keys(cfg: CfgNode) -> None:
-    """Look for settings that would have no effect.
-
-    Raises:
-        ConfigError: a key of another meta architecture was changed, which ScopeNet would ignore.
-    """
+    """Raise a ConfigError if a key of another architecture was changed: ScopeNet ignores it."""
     defaults = get_cfg()
     for node in ("ROI_HEADS", "RETINANET"):
         for key in all_keys(cfg.MODEL[node]):
@@ -76,14 +61,8 @@ def check_ignored_keys(cfg: CfgNode) -> None:
 
 
 def check_weights(path: str) -> None:
-    """Look whether a file of weights is there.
-
-    Args:
-        path: a file, or an address that Detectron2 knows how to fetch; "" for no weights.
-
-    Raises:
-        ConfigError: the file does not exist.
-    """
+    """Raise a ConfigError if a file of weights does not exist; ``path`` may also be "" or an
+    address that Detectron2 knows how to fetch."""
     if path and "://" not in path and not os.path.exists(path.partition("?")[0]):
         raise ConfigError(
             f"The weights {path} do not exist; correct MODEL.WEIGHTS (LazyConfig: "
@@ -92,11 +71,7 @@ def check_weights(path: str) -> None:
 
 
 def check_reference_world_size(cfg: CfgNode) -> None:
-    """Look whether the reference number of workers can share the batch.
-
-    Raises:
-        ConfigError: the batch cannot be shared by ``SOLVER.REFERENCE_WORLD_SIZE`` workers.
-    """
+    """Raise a ConfigError if ``SOLVER.REFERENCE_WORLD_SIZE`` workers cannot share the batch."""
     workers, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
     if workers and batch % workers:
         raise ConfigError(
@@ -106,11 +81,8 @@ def check_reference_world_size(cfg: CfgNode) -> None:
 
 
 def check_test_time_augmentation(cfg: CfgNode) -> None:
-    """Look whether test-time augmentation is possible, where it is asked for.
-
-    Raises:
-        ConfigError: ``TEST.AUG`` is enabled for a detector without it, or its sizes make no sense.
-    """
+    """Raise a ConfigError if ``TEST.AUG`` is enabled for a detector without it, or its sizes make
+    no sense."""
     aug, name = cfg.TEST.AUG, cfg.MODEL.META_ARCHITECTURE
     if not aug.ENABLED:
         return
@@ -123,11 +95,8 @@ def check_test_time_augmentation(cfg: CfgNode) -> None:
 
 
 def check_config(config: Config, *, training: bool) -> None:
-    """Make all checks of a config, YAML or LazyConfig, whose data sets are registered.
-
-    Raises:
-        ConfigError: the first thing found wrong.
-    """
+    """Raise a ConfigError for the first thing found wrong in a config of either kind, whose data
+    sets are registered."""
     cfg = settings_of(config)
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) if training else tuple(cfg.DATASETS.TEST)
     if training and not cfg.DATASETS.TRAIN:

@@ -29,12 +29,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
-    """Go from the flags to the trainer and the settings it is made with.
-
-    Raises:
-        ConfigError: see :mod:`scopenet.engine.checks`, :mod:`scopenet.data.custom` and
-            :mod:`scopenet.config_file`.
-    """
+    """Go from the flags to the trainer and the settings it is made with; raise a ConfigError if
+    they make no sense."""
     if not args.config_file:
         raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
     config = read_config(args.config_file, args.opts)
@@ -55,11 +51,8 @@ def log_to_file(output_dir: str) -> None:
 
 
 def evaluate(trainer_class: type[Trainer], cfg: CfgNode, *, resume: bool) -> dict:
-    """Evaluate the weights of the config or, to ``resume``, the last checkpoint.
-
-    Raises:
-        ConfigError: there is no checkpoint, or it is of other classes.
-    """
+    """Evaluate the weights of the config or, to ``resume``, the last checkpoint; raise a
+    ConfigError if there is none or it is of other classes."""
     model = trainer_class.build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
     if resume and not checkpointer.has_checkpoint():

@@ -16,11 +16,7 @@ from .reliability.workers import fresh_store
 
 
 def check_num_workers(num_workers: int) -> None:
-    """Look whether the machine can run so many workers.
-
-    Raises:
-        ConfigError: more worker processes than GPUs or, without GPUs, than cores.
-    """
+    """Raise a ConfigError for more worker processes than GPUs or, without GPUs, than cores."""
     if torch.cuda.is_available():
         if num_workers > torch.cuda.device_count():
             raise ConfigError(
@@ -39,26 +35,19 @@ def _worker(main: Callable, args, num_workers: int) -> None:
     main(args)
 
 
-def _restarts() -> int:
-    """Count how often torchrun has started the workers of this machine again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def go_on_after_restart(args, output_dir: str) -> None:
-    """Set ``args.resume`` in workers that torchrun has started again.
-
-    Raises:
-        ConfigError: they could go on from what an earlier training has left there.
-    """
+    """Set ``args.resume`` in workers that torchrun has started again; raise a ConfigError if they
+    could go on from what an earlier training has left there."""
     if args.resume or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
         return
-    if _restarts() == 0 and list_checkpoints(Path(output_dir)):
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if restarts == 0 and list_checkpoints(Path(output_dir)):
         raise ConfigError(
             f"{output_dir} has checkpoints, and workers that are started again (--max-restarts) "
             "could not tell them from those of this training; go on from them by --resume or set "
             "another OUTPUT_DIR."
         )
-    args.resume = _restarts() > 0
+    args.resume = restarts > 0
 
 
 def _spawned_worker(main: Callable, args, num_workers: int) -> None:
@@ -85,14 +74,9 @@ def _torchrun_worker(main: Callable, args) -> None:
 
 
 def launch(main: Callable, args) -> None:
-    """Call ``main(args)`` in every worker process.
-
-    Under torchrun (its environment variables are set) this process is one of them; otherwise
-    ``args.num_gpus`` processes are started on each of ``args.num_machines`` machines.
-
-    Raises:
-        ConfigError: see :func:`check_num_workers`.
-    """
+    """Call ``main(args)`` in every worker process. Under torchrun (its environment variables are
+    set) this process is one of them; otherwise ``args.num_gpus`` processes are started on each of
+    ``args.num_machines`` machines."""
     if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         _torchrun_worker(main, args)
         return

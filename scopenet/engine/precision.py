@@ -48,11 +48,8 @@ def autocast_in_training(model: nn.Module) -> None:
 
 
 def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
-    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for.
-
-    Raises:
-        ConfigError: an unknown ``SOLVER.AMP.PRECISION``.
-    """
+    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for; raise a
+    ConfigError for an unknown one."""
     precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
     if cfg.SOLVER.AMP.PRECISION not in precisions:
         raise ConfigError(

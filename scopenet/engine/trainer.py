@@ -79,11 +79,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def train_data(cls, cfg: CfgNode) -> dict:
-        """Return "dataset", "mapper" and "num_workers" of the training loader.
-
-        Raises:
-            ConfigError: another sampler than Detectron2's default is asked for.
-        """
+        """Return "dataset", "mapper" and "num_workers" of the training loader; raise a ConfigError
+        if another sampler than Detectron2's default is asked for."""
         if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
             raise ConfigError(
                 f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, but only "
@@ -98,11 +95,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_mapper(cls, cfg: CfgNode, *, labelled: bool = False) -> DatasetMapper:
-        """Map images as in testing.
-
-        Args:
-            labelled: keep the boxes, as "instances".
-        """
+        """Map images as in testing; with ``labelled``, keep the boxes as "instances"."""
         options = {"augmentations": build_augmentation(cfg, is_train=False)}
         return DatasetMapper(cfg, is_train=labelled, use_instance_mask=False, **options)
 
@@ -156,11 +149,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, dict]:
-        """Evaluate with test-time augmentation, see :class:`~scopenet.modeling.ScopeNetWithTTA`.
-
-        Returns:
-            the metrics of ``test``, their kinds renamed, e.g. "bbox" to "bbox_TTA".
-        """
+        """Evaluate with :class:`~scopenet.modeling.ScopeNetWithTTA`; the metrics are those of
+        ``test``, their kinds renamed, e.g. "bbox" to "bbox_TTA"."""
         model = ScopeNetWithTTA(cfg, model)
         cfg = cfg.clone()
         cfg.defrost()

@@ -179,14 +179,11 @@ def insert_validation(
     loader: Callable[[], DataLoader],
     checkpointer: SafeCheckpointer,
 ) -> list[HookBase | None]:
-    """Put the hooks of this module behind the evaluation and before what writes metrics.
+    """Put the hooks of this module behind the evaluation, which has this ``period``, and before
+    what writes metrics.
 
     Args:
-        hooks: of Detectron2's ``DefaultTrainer``.
-        period: of the evaluation.
-        names: the validation sets; the first one is looked at.
-        loader: makes the one of :func:`~scopenet.data.loader.build_validation_loader`.
-        checkpointer: of the training.
+        names: the validation sets; the first one is looked at, by way of ``loader()``.
     """
     if not names:
         return hooks

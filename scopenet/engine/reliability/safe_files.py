@@ -40,21 +40,15 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def load_pickled_arrays(path: str) -> dict[str, Any]:
-    """Read a ``.pkl`` of Detectron2's model zoo.
-
-    Raises:
-        ConfigError: the file is not a pickled dict of arrays and plain types.
-    """
+    """Read a ``.pkl`` of Detectron2's model zoo; raise a ConfigError if it is not a pickled dict of
+    arrays and plain types."""
     with open(path, "rb") as f:
         return _parse(path, ArrayUnpickler(f, encoding="latin1").load)
 
 
 def load_tensors(path: str) -> dict[str, Any]:
-    """Read a file of ``torch.save``, such as the checkpoints of a training, onto the CPU.
-
-    Raises:
-        ConfigError: the file is not a dict of tensors and plain types.
-    """
+    """Read a file of ``torch.save`` onto the CPU; raise a ConfigError if it is not a dict of
+    tensors and plain types."""
     return _parse(path, partial(torch.load, path, map_location="cpu", weights_only=True))
 
 
@@ -71,9 +65,5 @@ def _parse(path: str, load: Callable[[], Any]) -> dict[str, Any]:
 
 
 def load_safetensors(path: str) -> dict[str, Any]:
-    """Read the weights of a ``.safetensors`` file as a checkpoint without anything else.
-
-    Raises:
-        ConfigError: the file is no such file.
-    """
+    """Read the weights of a ``.safetensors`` file as a checkpoint without anything else."""
     return {"model": _parse(path, partial(load_file, path))}
