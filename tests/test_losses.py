@@ -470,3 +470,35 @@ def test_validation_losses_without_boxes():
     )
     assert losses["loss_cls"] > 0
     assert losses["loss_bin"] == losses["loss_loc"] == 0
+
+
+def test_second_derivatives_are_refused():
+    logits = torch.randn(1, 2, 3, 4, requires_grad=True)
+    loss = focal_loss([logits], logits.new_zeros(0), alpha=0.25, gamma=2.0)
+    (gradient,) = torch.autograd.grad(loss.square(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_negative_alpha_is_no_weighting():
+    logits = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros_like(logits)
+    target[0, 1, 2, 3] = 1
+    found = focal_loss([logits], logits[0, 1, 2, 3].view(1), alpha=-1.0, gamma=2.0)
+    expected = sigmoid_focal_loss(logits, target, alpha=-1.0, gamma=2.0, reduction="sum")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [-150.0, 150.0])
+@pytest.mark.parametrize("gamma", [0.25, 1.0, 2.0])
+def test_gradients_of_extreme_logits_are_finite(value, gamma):
+    logits = torch.full((1, 1, 1, 2), value, requires_grad=True)
+    focal_loss([logits], logits[0, 0, 0, :1], alpha=0.25, gamma=gamma).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_an_empty_batch_has_no_focal_loss():
+    logits = torch.zeros(0, 2, 3, 4, requires_grad=True)
+    loss = focal_loss([logits], logits.new_zeros(0), alpha=0.25, gamma=2.0)
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.shape == logits.shape

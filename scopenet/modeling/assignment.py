@@ -99,8 +99,7 @@ def assign_locations(
     Args:
         boxes: (M, 4) XYXY px of the network input; those with a side below ``MIN_BOX_SIDE`` are
             passed over.
-        image_of_box: (M,) index of each box's image.
-        num_images: B.
+        image_of_box, num_images: (M,) index of each box's image, and B.
         map_sizes: (H, W) of each level; every cell takes part, padding included.
         strides: (L,) px.
         ranges: (L, 2) px, the level's half-open range of the largest border distance.

@@ -67,8 +67,7 @@ def detect_level(
 
     Args:
         cls_logits, bin_logits, deltas: (C | 4 (N+1) | 4 N, H, W), float32.
-        log2_anchors: (N,) log2 px.
-        stride: px.
+        log2_anchors, stride: (N,) log2 px, and px.
         uncertainty: divide the bin logits by sigma^2 (equation 2).
         guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
         score_thresh: keep scores above, in [0, 1).
@@ -109,7 +108,7 @@ def class_wise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: f
     leaves, best first."""
     # Every class gets a place of its own beside the others.
     extent = torch.cat([boxes.flatten(), boxes.new_ones(1)]).amax(0) + 1
-    return nms(boxes + (classes * extent)[:, None], scores, nms_thresh)
+    return nms(boxes + (classes * extent)[:, None], scores.to(boxes), nms_thresh)
 
 
 def best_after_nms(
@@ -122,6 +121,7 @@ def best_after_nms(
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return class_wise_nms(boxes, scores, classes, nms_thresh)[:max_detections]
+    boxes = boxes.double()  # the places of many classes beside each other would be rounded
     order = scores.argsort(descending=True, stable=True)
     best = order[: 4 * max_detections]
     keep = best[class_wise_nms(boxes[best], scores[best], classes[best], nms_thresh)]
@@ -146,12 +146,10 @@ def detect(
 
     Args:
         cls_logits, bin_logits, border_deltas: L maps each, (C | 4 (N+1) | 4 N, H, W), float32.
-        log2_anchors: (L, N) log2 px.
-        strides: px, one per level.
+        log2_anchors, strides: (L, N) log2 px, and L in px.
         image_size: (2,) height and width of the network input, without padding, px.
         nms_thresh: IoU of two boxes of one class above which the lower score goes.
-        max_detections: at most so many per image.
-        level_options: see :func:`detect_level`.
+        max_detections, level_options: at most so many per image; see :func:`detect_level`.
     """
     anchors = log2_anchors.unbind()
     maps = zip(cls_logits, bin_logits, border_deltas, anchors, strides, strict=True)

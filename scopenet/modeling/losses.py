@@ -6,6 +6,7 @@ For the shape letters see :mod:`scopenet.modeling.bins`.
 import torch
 from detectron2.utils import comm
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LOC_LOSS_TYPES = ("iou", "linear_iou", "giou")
@@ -25,7 +26,7 @@ class _NegativesLoss(torch.autograd.Function):
     def forward(ctx, logits: Tensor, gamma: float) -> Tensor:
         # On a CPU in pieces that stay in its caches.
         size, height = logits.numel(), logits.shape[2]
-        rows = max(1, height * _CACHED // size) if logits.device.type == "cpu" else height
+        rows = max(1, height * _CACHED // max(size, 1)) if logits.device.type == "cpu" else height
         gradient, one, loss = torch.empty_like(logits), logits.new_ones(1, 1, 1, 1), 0.0
         for x, grad_x in zip(logits.split(rows, 2), gradient.split(rows, 2), strict=True):
             p, nll = x.sigmoid(), _softplus(x)
@@ -37,6 +38,7 @@ class _NegativesLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad_loss: Tensor):
         (gradient,) = ctx.saved_tensors
         return gradient * grad_loss, None
@@ -44,7 +46,7 @@ class _NegativesLoss(torch.autograd.Function):
 
 def _focal_terms(logits: Tensor, sign: int, gamma: float) -> Tensor:
     """Compute (1 - p_t)^gamma (-ln p_t) with p_t = sigmoid(sign * logits)."""
-    wrong = (-sign * logits).sigmoid()
+    wrong = (-sign * logits).sigmoid().clamp(min=1e-30)  # 0 would make a small gamma's gradient NaN
     return wrong**gamma * F.softplus(-sign * logits)
 
 
@@ -59,11 +61,13 @@ def focal_loss(
     Args:
         cls_logits: L maps (B, C, H, W).
         positive_logits: the logits, among ``cls_logits``, of each positive location's class.
+        alpha: weight of the positives, 1 - alpha of the negatives; negative for no weights.
     """
     negatives = sum(_NegativesLoss.apply(x, gamma) for x in cls_logits)
     as_positives = _focal_terms(positive_logits, +1, gamma).sum()
     as_negatives = _focal_terms(positive_logits, -1, gamma).sum()
-    return (1 - alpha) * (negatives - as_negatives) + alpha * as_positives
+    weight_neg, weight_pos = (1 - alpha, alpha) if alpha >= 0 else (1, 1)
+    return weight_neg * (negatives - as_negatives) + weight_pos * as_positives
 
 
 def mean_over_workers(counts: Tensor) -> Tensor:

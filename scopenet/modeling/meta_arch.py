@@ -73,8 +73,7 @@ class ScopeNet(DenseDetector):
                 positive of the two branches is; the first at most the second.
             focal_loss_*, loc_loss_type: see :mod:`scopenet.modeling.losses`.
             bin_loss_weight, loc_loss_weight: the two lambdas of equation 4.
-            test_*, max_detections_per_image: see :func:`~scopenet.modeling.detection.detect`.
-            pixel_mean, pixel_std: see ``DenseDetector``.
+            test_*, max_detections_per_image: see :mod:`scopenet.modeling.detection`.
 
         Raises:
             ValueError: an argument out of its range.
