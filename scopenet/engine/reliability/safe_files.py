@@ -1,42 +1,80 @@
 """Reading files of weights without running any code that they may hold."""
 
 import pickle
-import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from ...errors import ConfigError
 
+
+class _PlainType:
+    """Stands in for ``numpy.dtype``, which a file could make take its bytes for pointers."""
+
+    def __init__(self, text: str, *flags: Any):
+        self.dtype = np.dtype(str(text))
+        if self.dtype.kind not in "biufSU" or self.dtype.fields or self.dtype.subdtype:
+            raise pickle.UnpicklingError(f"refused: it holds values of the type {text}")
+
+    def __setstate__(self, state: tuple) -> None:
+        _, byte_order, subtype, names, fields, *_ = state
+        if subtype or names or fields:
+            raise pickle.UnpicklingError("refused: it holds values with fields")
+        self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class _Array(np.ndarray):
+    """Takes its type from a :class:`_PlainType`."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, plain, is_fortran, data = state
+        super().__setstate__((1, shape, plain.dtype, is_fortran, _as_bytes(data)))
+
+
+def _as_bytes(data: bytes | str) -> bytes:
+    """Return the bytes that Python 2 wrote as text, too."""
+    return data.encode("latin1") if isinstance(data, str) else data
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refused: it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
 # What a pickled dict of numpy arrays and plain types is made of, under numpy 1 and 2 and in all of
-# pickle's protocols.
-_ALLOWED_GLOBALS = {
-    ("__builtin__", "bytes"),
-    ("_codecs", "encode"),
-    ("collections", "OrderedDict"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
+# pickle's protocols, by stand-ins.
+_STAND_INS = {
+    ("__builtin__", "bytes"): lambda: b"",
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "dtype"): _PlainType,
+    ("numpy", "ndarray"): None,  # named only, as what is to be reconstructed
 }
+for _core in ("numpy.core", "numpy._core"):
+    _STAND_INS |= {
+        (f"{_core}.multiarray", "_reconstruct"): lambda *_: _Array(0, np.uint8),
+        (f"{_core}.multiarray", "scalar"): lambda plain, data: np.frombuffer(
+            _as_bytes(data), plain.dtype
+        )[0],
+        (f"{_core}.numeric", "_frombuffer"): lambda data, plain, shape, order: np.frombuffer(
+            data, plain.dtype
+        ).reshape(shape, order=order),
+    }
 
 
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles numpy arrays and plain types; anything else is refused before it runs."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED_GLOBALS:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"refused: it asks for {module}.{name}")
-        with warnings.catch_warnings():  # numpy 2 deprecates numpy 1's names
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return super().find_class(module, name)
+        return _STAND_INS[module, name]
 
 
 def load_pickled_arrays(path: str) -> dict[str, Any]:
