@@ -186,6 +186,7 @@ def settings_of(config: Config) -> CfgNode:
     cfg.SOLVER.MAX_ITER = train.max_iter
     cfg.SOLVER.IMS_PER_BATCH = loaders.train.total_batch_size
     cfg.SOLVER.AMP.ENABLED = train.amp.enabled
+    cfg.SOLVER.AMP.PRECISION = train.amp.get("precision", cfg.SOLVER.AMP.PRECISION)
     cfg.SOLVER.CHECKPOINT_PERIOD = train.checkpointer.period
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = train.get(
         "max_skipped_iterations", cfg.SOLVER.MAX_SKIPPED_ITERATIONS

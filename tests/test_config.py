@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.config import CfgNode, LazyCall, get_cfg, instantiate
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, samplers
 from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
 from miniature import CLASSES, COCO_CLASSES, TRAIN, VAL, job, mini_datasets, registered, write_split
@@ -22,7 +22,13 @@ from scopenet.config_file import (
     load_lazy_config,
     settings_of,
 )
-from scopenet.engine.checks import check_config, check_datasets, check_num_classes, check_weights
+from scopenet.engine.checks import (
+    check_config,
+    check_datasets,
+    check_ignored_lazy_keys,
+    check_num_classes,
+    check_weights,
+)
 from scopenet.engine.command import prepare
 from scopenet.engine.lazy import trainer_for
 from scopenet.engine.precision import build_step_trainer
@@ -564,3 +570,37 @@ def test_sampler_that_cannot_be_resumed(data):
     cfg = mini_config("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
     found = message(Trainer.build_train_loader, cfg)
     assert "RepeatFactorTrainingSampler" in found and "TrainingSampler" in found
+
+
+def lazy_with(*changes: str):
+    """The project's LazyConfig, changed by lines of Python, as in a file derived from it."""
+    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py")
+    names = {"lazy": lazy, "L": LazyCall, "samplers": samplers}
+    for change in changes:
+        exec(change, names)
+    return lazy
+
+
+@pytest.mark.parametrize(
+    "key, change",
+    [
+        ("dataloader.train.sampler",
+         "lazy.dataloader.train.sampler = L(samplers.RepeatFactorTrainingSampler)()"),
+        ("dataloader.train.collate_fn", "lazy.dataloader.train.collate_fn = 'builtins.list'"),
+        ("dataloader.train._target_",
+         "lazy.dataloader.train._target_ = 'torch.utils.data.DataLoader'"),
+        ("train.ddp.find_unused_parameters", "lazy.train.ddp.find_unused_parameters = True"),
+        ("train.checkpointer.max_to_keep", "lazy.train.checkpointer.max_to_keep = 3"),
+        ("train.log_period", "lazy.train.log_period = 5"),
+    ],
+)  # fmt: skip
+def test_lazy_key_without_effect(key, change):
+    check_ignored_lazy_keys(lazy_with())
+    found = message(check_ignored_lazy_keys, lazy_with(change))
+    assert found.startswith(f"{key} would have no effect here")
+
+
+def test_precision_of_a_lazy_config():
+    assert settings_of(lazy_with()).SOLVER.AMP.PRECISION == "float16"
+    lazy = lazy_with("lazy.train.amp = dict(enabled=True, precision='bfloat16')")
+    assert settings_of(lazy).SOLVER.AMP.PRECISION == "bfloat16"

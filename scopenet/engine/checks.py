@@ -1,16 +1,27 @@
 """Checks of a config at start-up: one sentence now instead of a stack trace an hour later."""
 
 import difflib
+import math
 import os
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import Config, all_keys, num_classes_of, read_config, settings_of
+from ..config_file import Config, all_keys, num_classes_of, read_config, settings_of, target_of
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import check_view_sizes
 
+LOG_PERIOD = 20  # iterations, of Detectron2's writers
+# What is used of a LazyConfig's training loader.
+_LAZY_LOADER = {
+    "_target_",
+    "dataset",
+    "mapper",
+    "total_batch_size",
+    "num_workers",
+    "aspect_ratio_grouping",
+}
 # How to make a data set whose files are missing, by the first part of its name.
 _HOW_TO_MAKE = {
     "digits": "run: python datasets/prepare_digits.py",
@@ -60,6 +71,22 @@ def check_ignored_keys(cfg: CfgNode) -> None:
                 raise ConfigError(f"MODEL.{node}.{key} has no effect on ScopeNet; {advice}.")
 
 
+def check_ignored_lazy_keys(lazy: DictConfig) -> None:
+    """Raise a ConfigError if a LazyConfig sets something of Detectron2's layout that this trainer
+    does otherwise."""
+    loader, train = lazy.dataloader.train, lazy.train
+    ignored = [f"dataloader.train.{k}" for k in loader if k not in _LAZY_LOADER and loader[k]]
+    if target_of(loader) is not build_detection_train_loader:
+        ignored.append("dataloader.train._target_")
+    ignored += [f"train.ddp.{k}" for k, is_set in train.get("ddp", {}).items() if is_set]
+    ignored += ["train.log_period"] * (train.get("log_period", LOG_PERIOD) != LOG_PERIOD)
+    max_to_keep = train.checkpointer.get("max_to_keep") or math.inf
+    if train.max_iter > max_to_keep * train.checkpointer.period:
+        ignored.append("train.checkpointer.max_to_keep")  # all are kept
+    if ignored:
+        raise ConfigError(f"{ignored[0]} would have no effect here; leave it as Detectron2 has it.")
+
+
 def check_weights(path: str) -> None:
     """Raise a ConfigError if a file of weights does not exist; ``path`` may also be "" or an
     address that Detectron2 knows how to fetch."""
@@ -106,7 +133,9 @@ def check_config(config: Config, *, training: bool) -> None:
         )
     if training:
         check_reference_world_size(cfg)
-    if isinstance(config, CfgNode) and cfg.MODEL.META_ARCHITECTURE == "ScopeNet":
+    if isinstance(config, DictConfig):
+        check_ignored_lazy_keys(config)
+    elif cfg.MODEL.META_ARCHITECTURE == "ScopeNet":
         check_ignored_keys(cfg)
     check_datasets(names)
     if known := num_classes_of(config):

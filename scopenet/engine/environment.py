@@ -12,11 +12,17 @@ from .. import __version__
 
 
 def commit() -> str:
-    """Name the commit of the clone this runs from, or the package's version."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return found.stdout.strip() if found.returncode == 0 else f"v{__version__}"
+    """Name the commit of the clone this runs from, or else the package's version: without git, and
+    where it lies in somebody else's repository."""
+    file = Path(__file__).resolve()
+    git = ["git", "-C", str(file.parent)]
+    tracked = [*git, "ls-files", "--error-unmatch", file.name]
+    describe = [*git, "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = [subprocess.run(x, capture_output=True, text=True) for x in (tracked, describe)]
+    except OSError:
+        return f"v{__version__}"
+    return f"v{__version__}" if any(x.returncode for x in done) else done[1].stdout.strip()
 
 
 def hardware() -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..config_file import Config, to_yaml
 from ..data.loader import build_train_loader, build_validation_loader
-from ..data.usable_boxes import drop_unusable_boxes
+from ..data.unusable import drop_unusable_boxes
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer
