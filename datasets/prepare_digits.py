@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from scopenet.data.coco_split import dataset_root
+from scopenet.data.builtin import dataset_root
 from scopenet.data.digits import prepare_digits
 from scopenet.errors import one_sentence_errors
 

@@ -25,8 +25,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from scopenet.data.builtin import CLASS_NAMES
-from scopenet.data.coco_split import CocoSplit, Sample, dataset_root
+from scopenet.data.builtin import CLASS_NAMES, CocoSplit, Sample, dataset_root
 from scopenet.errors import ConfigError, one_sentence_errors
 from scopenet.predict.tiles import tile_starts
 

@@ -10,12 +10,13 @@ from builders import build_scopenet, ground_truth, random_ground_truth, random_p
 
 from scopenet.analysis.bin_choice import border_figures, confusion, iou_figures
 from scopenet.analysis.borders import border_tables, edge_distances
-from scopenet.analysis.boxes import add_shape, true_ious
 from scopenet.analysis.calibration import binned_mean, rank_correlation, score_quality
 from scopenet.analysis.coco_evaluation import evaluate, matches, mean_precision
+from scopenet.analysis.dataset import Dataset, add_shape
 from scopenet.analysis.error_types import error_costs, label_errors, missed_truths
 from scopenet.analysis.hedging import hedging
 from scopenet.analysis.pictures import box_quality
+from scopenet.analysis.run import Run
 from scopenet.analysis.shapes import ap_by_aspect, count_objects, occupied, summary
 from scopenet.analysis.thresholds import (
     best_thresholds,
@@ -39,6 +40,15 @@ def detections(*rows) -> pd.DataFrame:
     return add_shape(pd.DataFrame(rows, columns=[*COLUMNS, "score"]))
 
 
+def run_of(
+    found: pd.DataFrame, true: pd.DataFrame, images: tuple[int, ...] = (1, 2), num_classes: int = 2
+) -> Run:
+    """What a detector has found in a data set of these images and classes."""
+    dicts = [{"image_id": x} for x in images]
+    class_names = [str(k) for k in range(num_classes)]
+    return Run("", torch.nn.Module(), Dataset("", len(dicts), dicts, true, class_names), found)
+
+
 # Image 1: a square of class 0 and one of class 1, apart from each other; image 2: another one.
 # IoU of a 100 px square with a copy moved by d px along one side is (100 - d) / (100 + d).
 TRUTH = truths((1, 0, 0, 0, 100, 100), (1, 1, 200, 0, 300, 100), (2, 0, 0, 0, 100, 100))
@@ -51,23 +61,23 @@ FOUND = detections(
     (1, 0, 500, 500, 600, 600, 0.4),  # background
     (1, 1, 95, 0, 195, 100, 0.3),  # IoU 5/195 with another class: background
 )
-OPTIONS = {"images": [1, 2], "num_classes": 2}
+RUN = run_of(FOUND, TRUTH)
 
 
 def test_true_iou_is_that_with_the_best_box_of_the_class():
     expected = [1, 0.6, 0, 1 / 3, 0, 0, 0]
-    np.testing.assert_allclose(true_ious(FOUND, TRUTH), expected, atol=1e-6)
+    np.testing.assert_allclose(RUN.true_ious, expected, atol=1e-6)
 
 
 def test_true_iou_leaves_out_crowds_and_other_images():
     crowd = truths((1, 0, 0, 0, 100, 100), iscrowd=1)
     elsewhere = truths((2, 0, 0, 0, 100, 100))
-    assert true_ious(FOUND[:1], crowd).tolist() == [0]
-    assert true_ious(FOUND[:1], elsewhere).tolist() == [0]
+    assert run_of(FOUND[:1], crowd).true_ious.tolist() == [0]
+    assert run_of(FOUND[:1], elsewhere).true_ious.tolist() == [0]
 
 
 def test_matches_are_those_of_coco():
-    result = evaluate(TRUTH, FOUND, iou_thresholds=[0.5], **OPTIONS)
+    result = evaluate(RUN.dataset, FOUND, iou_thresholds=[0.5])
     matched = matches(result)
     assert matched.truth.tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert not matched.ignored.any()
@@ -79,19 +89,19 @@ def test_matches_are_those_of_coco():
 
 def test_a_detection_of_a_crowd_is_ignored():
     crowd = truths((1, 0, 0, 0, 100, 100), iscrowd=1)
-    matched = matches(evaluate(crowd, FOUND[:1], iou_thresholds=[0.5], **OPTIONS))
+    run = run_of(FOUND[:1], crowd)
+    matched = matches(evaluate(run.dataset, run.detections, iou_thresholds=[0.5]))
     assert matched.ignored.tolist() == [True]
 
 
 def test_nothing_detected_is_an_ap_of_zero():
-    result = evaluate(TRUTH, FOUND[:0], **OPTIONS)
+    result = evaluate(RUN.dataset, FOUND[:0])
     assert mean_precision(result) == 0
     assert matches(result).empty
 
 
 def test_error_types():
-    matched = matches(evaluate(TRUTH, FOUND, iou_thresholds=[0.5], **OPTIONS))
-    errors = label_errors(FOUND, TRUTH, matched)
+    errors = label_errors(RUN)
     assert errors.error.tolist() == [
         *("", "duplicate", "classification", "localization", "both", "background", "background")
     ]
@@ -100,7 +110,7 @@ def test_error_types():
 
 
 def test_cost_of_errors():
-    costs = error_costs(FOUND, TRUTH, **OPTIONS)
+    costs = error_costs(RUN)
     counts = {
         "classification": 1,
         "localization": 1,
@@ -122,7 +132,7 @@ def test_cost_of_errors():
 
 def test_only_the_best_of_several_wrong_detections_is_put_right():
     twice = detections((1, 0, 200, 0, 300, 100, 0.7), (1, 0, 201, 0, 301, 100, 0.6))
-    costs = error_costs(twice, TRUTH[1:2], **OPTIONS)
+    costs = error_costs(run_of(twice, TRUTH[1:2]))
     assert costs["count"]["classification"] == 2
     assert costs.dAP50["classification"] == pytest.approx(100)
 
@@ -146,8 +156,7 @@ def test_a_score_that_knows_the_iou_ranks_better():
         (1, 0, 300, 0, 400, 100, 0.6),
     )
     found["knowing"] = [0.2, 0.9, 0.1, 0.8]
-    ious = true_ious(found, true)
-    table = score_quality(found, true, ious, ["score", "knowing"], images=[1], num_classes=1)
+    table = score_quality(run_of(found, true, (1,), 1), ["score", "knowing"])
     assert table.AP75["knowing"] == pytest.approx(100)
     # Precision 1/2 at both recalls: interpolated, 1/2 everywhere.
     assert table.AP75["score"] == pytest.approx(50)
@@ -175,14 +184,13 @@ def test_threshold_curve():
 
 
 def test_best_thresholds_are_per_class():
-    matched = matches(evaluate(TRUTH, FOUND, iou_thresholds=[0.5], **OPTIONS))
-    best = best_thresholds(curves(FOUND, matched, TRUTH))
+    best = best_thresholds(curves(RUN))
     assert best.threshold.to_dict() == {0: 0.9, 1: 0.6, "all": 0.9}
     assert best.f1.to_dict() == pytest.approx({0: 2 / 3, 1: 0, "all": 2 / 4})
 
 
 def test_class_confusion():
-    counts = class_confusion(FOUND, TRUTH, threshold=0.35, **OPTIONS)
+    counts = class_confusion(RUN, threshold=0.35)
     expected = [
         [1, 0, 1],  # one of class 0 is found, the one in image 2 is missed
         [1, 0, 0],  # class 1 is taken for class 0
@@ -194,8 +202,7 @@ def test_class_confusion():
 
 
 def test_quality_of_images():
-    matched = matches(evaluate(TRUTH, FOUND, iou_thresholds=[0.5], **OPTIONS))
-    table = box_quality(FOUND, TRUTH, matched, true_ious(FOUND, TRUTH))
+    table = box_quality(RUN)
     assert table.index.tolist() == [1, 2]
     # One right with IoU 1, six wrong, one missed.
     assert table.quality.tolist() == pytest.approx([1 / (1 + 6 / 2 + 1 / 2), 0])
@@ -205,7 +212,7 @@ def test_quality_of_images():
 def test_ap_by_size_agrees_with_coco_and_counts_half_open():
     true = truths((1, 0, 0, 0, 31, 31), (1, 0, 100, 100, 132, 132), (1, 0, 200, 0, 300, 100))
     found = detections((1, 0, 0, 0, 31, 31, 0.9), (1, 0, 200, 0, 300, 100, 0.8))
-    ap = summary(found, true, images=[1], num_classes=1)
+    ap = summary(run_of(found, true, (1,), 1))
     assert ap[["APs", "APm", "APl"]].tolist() == pytest.approx([100, 0, 100])
     # Two of three objects, all right: recalls 0 to 0.66.
     assert ap[["AP", "AP50", "AP75"]].tolist() == pytest.approx([100 * 67 / 101] * 3)
@@ -216,7 +223,7 @@ def test_ap_by_size_agrees_with_coco_and_counts_half_open():
 def test_ap_by_aspect_ignores_other_shapes():
     true = truths((1, 0, 0, 0, 100, 100), (1, 0, 200, 0, 240, 100))
     found = detections((1, 0, 0, 0, 100, 100, 0.8), (1, 0, 500, 0, 540, 100, 0.9))
-    ap = ap_by_aspect(found, true, images=[1], num_classes=1)
+    ap = ap_by_aspect(run_of(found, true, (1,), 1))
     # The false detection has the shape of the object that is missed, 2:5.
     assert ap["3:4–4:3"] == pytest.approx(100)
     assert ap["1:3–1:2"] == 0

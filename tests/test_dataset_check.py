@@ -20,11 +20,9 @@ from PIL import Image
 import scopenet
 from scopenet import ConfigError, cli, load_config
 from scopenet.data.check import command as program
-from scopenet.data.check.annotations import check_annotations
 from scopenet.data.check.borders import build_scopenet as build
 from scopenet.data.check.borders import count_borders, find_narrow
-from scopenet.data.check.findings import NOTES, Finding, summary
-from scopenet.data.check.images import check_image
+from scopenet.data.check.findings import NOTES, Finding, check_annotations, check_image
 from scopenet.data.coco_json import clean, parse_json
 from scopenet.modeling.bins import target_bins
 
@@ -178,7 +176,7 @@ def test_boxes_and_ids_as_deep_as_json_goes(folder):
     content["annotations"][1]["id"] = deep
     found = check(content)
     assert {"no box of four numbers", "missing field"} <= {x.kind for x in found}
-    assert "(annotations [[[" in summary(found)
+    assert "(annotations [[[" in program.summary(found)
 
 
 def test_images_that_are_too_narrow():

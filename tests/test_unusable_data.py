@@ -14,9 +14,8 @@ from miniature import LONG, SHORT, TRAIN, mini_datasets
 from PIL import Image
 
 from scopenet import ConfigError
-from scopenet.data.loader import UNREADABLE, build_train_loader, build_validation_loader
-from scopenet.data.unreadable import unreadable_image
-from scopenet.data.usable_boxes import drop_unusable_boxes
+from scopenet.data.loader import build_train_loader, build_validation_loader
+from scopenet.data.unusable import UNREADABLE, drop_unusable_boxes, unreadable_image
 
 SIZE = 7
 BROKEN = 2  # of SIZE

@@ -8,7 +8,7 @@ import pandas as pd
 from ..modeling import ScopeNet
 from ..visualization import plot_anchors
 from .bin_choice import bin_names
-from .page import Figure, Section, make_table
+from .page import Figure, Section, Table
 from .plots import data_uri
 from .run import Run
 
@@ -27,7 +27,7 @@ def anchor_shifts(run: Run) -> pd.DataFrame:
     if run.borders is not None:
         places = run.borders.level * model.num_bins + run.borders.bin
         columns["borders"] = np.bincount(places, minlength=len(names))
-    return pd.DataFrame(columns, index=names)
+    return pd.DataFrame(columns, names)
 
 
 def section(runs: list[Run]) -> Section:
@@ -53,12 +53,11 @@ def section(runs: list[Run]) -> Section:
         f"the nominal edges of the bins (dashes), in px of the network input; {names}.",
         "Learned anchors and their start by level",
     )
-    table = make_table(
-        shifts,
+    caption = (
         "Start and learned anchor of each bin in px of the network input; shift is log2 of their "
         "ratio. Borders is how many of the positives of these images lie in the bin: where there "
-        "are none in training either, only weight decay moves an anchor.",
-        name="level, bin",
-        digits={"start": 2, "learned": 2, "shift": 3, "borders": 0},
+        "are none in training either, only weight decay moves an anchor."
     )
+    digits = {"start": 2, "learned": 2, "shift": 3}
+    table = Table(shifts, caption, "level, bin", digits)
     return Section("anchors", TITLE, text, [figure, table])

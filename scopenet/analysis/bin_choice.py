@@ -1,5 +1,6 @@
 """Are the right bins chosen, how well are borders decoded, and what does a wrong choice cost?"""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from ..modeling import ScopeNet
 from .borders import DIRECTIONS
-from .page import Figure, Headline, Section, make_table, number
+from .page import Figure, Section, Table, number
 from .plots import BLUE, ORANGE, draw_matrix, figure_uri, new_figure
 from .run import Run
 
@@ -31,18 +32,19 @@ def why_no_bins(run: Run) -> str:
 
 def confusion(borders: pd.DataFrame, num_bins: int) -> np.ndarray:
     """Count borders by true bin (row) and most probable bin (column), (N, N)."""
-    counts = np.zeros((num_bins, num_bins), int)
-    np.add.at(counts, (borders.bin.to_numpy(), borders.best_bin.to_numpy()), 1)
-    return counts
+    return np.histogram2d(borders.bin, borders.best_bin, np.arange(num_bins + 1))[0].astype(int)
 
 
-def groups(table: pd.DataFrame, by: str) -> dict[int | str, pd.DataFrame]:
-    """Split a table by a column; all of it comes last, as "all"."""
-    return {**dict(iter(table.groupby(by))), "all": table}
+def measure_groups(
+    table: pd.DataFrame, by: str, measure: Callable[[pd.DataFrame], dict[str, float]], **others
+) -> pd.DataFrame:
+    """Measure the parts of a table that agree in a column, then all of it ("all"), then others."""
+    groups = {**dict(iter(table.groupby(by))), "all": table, **others}
+    return pd.DataFrame.from_dict({k: measure(x) for k, x in groups.items()}, orient="index")
 
 
 def border_figures(borders: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Measure, for each group of borders and for all of them in the last row, "all":
+    """Measure by "level" or "direction", and over "all":
 
     - "borders": how many;
     - "bin accuracy": share, in percent, whose most probable bin is the true one;
@@ -50,12 +52,10 @@ def border_figures(borders: pd.DataFrame, by: str) -> pd.DataFrame:
     - "decoded elsewhere": share whose decoded distance lies outside the bin it was decoded from,
       for the most probable and for the true bin;
     - "error": median of the absolute error in px of the network input, likewise.
-
-    Args:
-        by: "level" or "direction".
     """
-    rows = {
-        key: {
+
+    def measure(x: pd.DataFrame) -> dict[str, float]:
+        return {
             "borders": len(x),
             "bin accuracy": (x.best_bin == x.bin).mean() * 100,
             "off by > 1 bin": ((x.best_bin - x.bin).abs() > 1).mean() * 100,
@@ -64,25 +64,21 @@ def border_figures(borders: pd.DataFrame, by: str) -> pd.DataFrame:
             "error": (x.from_best_bin - x.distance).abs().median(),
             "error, true bin": (x.from_bin - x.distance).abs().median(),
         }
-        for key, x in groups(borders, by).items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
+
+    return measure_groups(borders, by, measure)
 
 
 def iou_figures(positives: pd.DataFrame) -> pd.DataFrame:
-    """Measure by level, and over "all" in the last row: "positives", mean "IoU, true bins" and
-    "IoU, chosen bins" of the decoded boxes with their ground truth, and the "gap" between them,
-    which is what choosing bins costs; in percent."""
-    rows = {}
-    for key, group in groups(positives, "level").items():
-        true, chosen = 100 * group.iou_bin.mean(), 100 * group.iou_best_bin.mean()
-        rows[key] = {
-            "positives": len(group),
-            "IoU, true bins": true,
-            "IoU, chosen bins": chosen,
-            "gap": true - chosen,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    """Measure by level, and over "all": "positives", mean "IoU, true bins" and "IoU, chosen bins"
+    of the decoded boxes with their ground truth, and the "gap" between them, which is what choosing
+    bins costs; in percent."""
+
+    def measure(x: pd.DataFrame) -> dict[str, float]:
+        true, chosen = 100 * x.iou_bin.mean(), 100 * x.iou_best_bin.mean()
+        ious = {"IoU, true bins": true, "IoU, chosen bins": chosen, "gap": true - chosen}
+        return {"positives": len(x)} | ious
+
+    return measure_groups(positives, "level", measure)
 
 
 def bin_names(model: ScopeNet, level: int) -> list[str]:
@@ -92,11 +88,6 @@ def bin_names(model: ScopeNet, level: int) -> list[str]:
     edges = [f"{x:g}" for x in model.bin_edges[level].tolist()]
     inner = [f"{low}–{high}" for low, high in pairwise(edges[1:-1])]
     return [f"< {edges[1]}", *inner, f"≥ {edges[-2]}"]
-
-
-def named_levels(frame: pd.DataFrame, model: ScopeNet) -> pd.DataFrame:
-    """Put the names of the levels into the index of ``frame``."""
-    return frame.rename(index=lambda x: x if isinstance(x, str) else model.head_in_features[x])
 
 
 def _confusion_figure(run: Run) -> Figure:
@@ -195,16 +186,17 @@ def section(runs: list[Run]) -> Section:
         "and for the true bin (all in percent of the borders); median absolute error in px of the "
         "network input, decoded from the chosen and from the true bin."
     )
-    digits = {"positives": 0, "borders": 0, "error": 2, "error, true bin": 2}
+    levels = dict(enumerate(run.model.head_in_features))
+    digits = {"error": 2, "error, true bin": 2}
     blocks = [
-        make_table(named_levels(ious, run.model), gap, name="level", digits=digits),
-        make_table(named_levels(by_level, run.model), figures, name="level", digits=digits),
-        make_table(by_direction, "The same by direction.", name="direction", digits=digits),
+        Table(ious.rename(index=levels), gap, "level"),
+        Table(by_level.rename(index=levels), figures, "level", digits),
+        Table(by_direction, "The same by direction.", "direction", digits),
         _confusion_figure(run),
         _error_figure(run),
     ]
     headlines = [
-        Headline(number(by_level["bin accuracy"]["all"]), "bin accuracy", "percent of borders"),
-        Headline(number(ious.gap["all"]), "IoU lost by choosing bins", "points"),
+        (number(by_level["bin accuracy"]["all"]), "bin accuracy", "percent of borders"),
+        (number(ious.gap["all"]), "IoU lost by choosing bins", "points"),
     ]
     return Section("bins", TITLE, text, blocks, headlines=headlines)

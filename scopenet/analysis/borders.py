@@ -16,14 +16,11 @@ DIRECTIONS = ("l", "t", "r", "b")
 
 
 def edge_distances(distances: Tensor, edges: Tensor) -> Tensor:
-    """Measure how far each distance (P, 4), px, is from the nearest edge between two bins, in log2
-    px.
+    """Measure how far each distance (P, 4), px, is from the nearest of the edges (P, N+1), px,
+    between two of N > 1 bins, in log2 px.
 
     The outermost edges do not count: the first bin reaches down to 0 and the last one to infinity,
     so that nothing has to be decided there.
-
-    Args:
-        edges: (P, N+1) px, N > 1.
     """
     inner = edges[:, None, 1:-1].log2()
     return (distances.log2()[..., None] - inner).abs().amin(-1)
@@ -33,12 +30,7 @@ def edge_distances(distances: Tensor, edges: Tensor) -> Tensor:
 def border_tables(
     model: ScopeNet, predictions: Predictions, gt_instances: list[Instances]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Compare the borders that the network predicts with the true ones.
-
-    Args:
-        model: with N > 1 bins.
-        predictions: the head's raw outputs for a batch.
-        gt_instances: with ``gt_boxes`` in px of the network input.
+    """Compare the borders that a model with N > 1 bins predicts for a batch with the true ones.
 
     Returns:
         - borders, one row per positive and direction: ``level``; ``direction``, "l", "t", "r" or

@@ -1,15 +1,13 @@
 """Does a score say how good a box is? Equation 3's p_cls, p_loc and p_box against the true IoU."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binned_statistic, spearmanr
 
 from .coco_evaluation import evaluate, mean_precision
-from .page import Figure, Headline, Section, make_table, number
-from .plots import SCORE_COLORS, SCORE_NAMES, figure_uri, new_figure
+from .page import Figure, Section, Table, number
+from .plots import SCORE_COLORS, SCORE_NAMES, draw_cloud, figure_uri, new_figure
 from .run import Run
 
 TITLE = "Do the scores know how good a box is?"
@@ -21,56 +19,38 @@ MAX_POINTS = 2000  # of those found and of the others; more would only overlap
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Measure Spearman's in [-1, 1]; NaN for fewer than three samples or a constant."""
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(spearmanr(x, y).statistic)
+    return pd.Series(x).rank().corr(pd.Series(y).rank(), min_periods=3)
 
 
-def score_quality(
-    detections: pd.DataFrame,
-    ground_truth: pd.DataFrame,
-    ious: np.ndarray,
-    scores: Sequence[str],
-    **options,
-) -> pd.DataFrame:
-    """Measure how well each score ranks the same detections.
-
-    Args:
-        ious: see :func:`~.boxes.true_ious`.
-        scores: columns of ``detections``.
-        options: ``images`` and ``num_classes`` of :func:`~.coco_evaluation.evaluate`.
-
-    Returns:
-        by score: "rank correlation" over all detections, "of those found" over those with an IoU of
-        at least 0.5, "AP75", and "P@R" for each of ``RECALLS``, the precision at that recall for
-        IoU 0.75; the last four in percent.
-    """
-    found = ious >= FOUND_IOU
-    options |= {"iou_thresholds": [STRICT_IOU]}
-    rows = {}
+def score_quality(run: Run, scores: Sequence[str]) -> pd.DataFrame:
+    """Measure how well each of ``scores``, columns of the detections, ranks them: "rank
+    correlation" with the true IoU over all detections, "of those found" over those with an IoU of
+    at least 0.5, "AP75", and "P@R" for each of ``RECALLS``, the precision at that recall for IoU
+    0.75; the last four in percent."""
+    detections, ious, found = run.detections, run.true_ious, run.true_ious >= FOUND_IOU
+    columns = {}
     for name in scores:
         values = detections[name].to_numpy()
-        strict = evaluate(ground_truth, detections, score=name, **options)
-        rows[name] = {
+        strict = evaluate(run.dataset, detections, score=name, iou_thresholds=[STRICT_IOU])
+        columns[name] = {
             "rank correlation": rank_correlation(values, ious),
             "of those found": rank_correlation(values[found], ious[found]),
             "AP75": 100 * mean_precision(strict),
-        } | {f"P@R {r}": 100 * mean_precision(strict, recall=r) for r in RECALLS}
-    return pd.DataFrame.from_dict(rows, orient="index")
+            **{f"P@R {r}": 100 * mean_precision(strict, recall=r) for r in RECALLS},
+        }
+    return pd.DataFrame(columns).T
 
 
 def binned_mean(
     x: np.ndarray, y: np.ndarray, edges: np.ndarray, *, min_samples: int = 5
 ) -> pd.DataFrame:
-    """Average y where x is in [edges[i], edges[i+1]), the last bin closed.
-
-    Returns:
-        "x", the middle of each bin with at least ``min_samples``, "mean", "std" and "count".
-    """
-    columns = {name: binned_statistic(x, y, name, edges).statistic if len(x) else edges[1:] * 0.0
-               for name in ("mean", "std", "count")}  # fmt: skip
-    table = pd.DataFrame({"x": (edges[:-1] + edges[1:]) / 2} | columns)
-    return table[table["count"] >= min_samples].reset_index(drop=True)
+    """Average y over the bins of x, one row for each with at least ``min_samples``: "x", its
+    middle, "mean", "std" and "count"."""
+    middles = (edges[:-1] + edges[1:]) / 2
+    table = pd.DataFrame({"x": middles[np.digitize(x, edges[1:-1])], "y": y})
+    parts = table.groupby("x", as_index=False).y
+    table = parts.agg(mean="mean", std=lambda y: y.std(ddof=0), count="count")
+    return table[table["count"] >= min_samples]
 
 
 def _figure(run: Run) -> Figure:
@@ -81,10 +61,7 @@ def _figure(run: Run) -> Figure:
     shown = np.concatenate([order[found[order] == x][:MAX_POINTS] for x in (True, False)])
     for axis, name in zip(axes[0], names, strict=True):
         scores = run.detections[name].to_numpy()
-        color = SCORE_COLORS[name]
-        axis.scatter(
-            scores[shown], ious[shown], s=5, alpha=0.2, color=color, linewidths=0, rasterized=True
-        )
+        draw_cloud(axis, scores[shown], ious[shown], SCORE_COLORS[name])
         mean = binned_mean(scores, ious, np.linspace(0, 1, 11))
         axis.plot(mean.x, mean["mean"], color="black", marker="o", markersize=4, label="mean")
         mean = binned_mean(scores[found], ious[found], np.linspace(0, 1, 11))
@@ -95,11 +72,10 @@ def _figure(run: Run) -> Figure:
     return Figure(
         figure_uri(figure),
         "The score of a detection against its true IoU, that with the best ground truth of its "
-        "class (0 if there is none). "
-        f"{len(ious)} detections of {run.name}, {found.sum()} of them found (IoU at least "
-        f"{FOUND_IOU}); at most {MAX_POINTS} of either kind are drawn. The lines are means in ten "
-        "intervals of the score (those with five or more), solid over all detections, dashed over "
-        "those found.",
+        f"class (0 if there is none). {len(ious)} detections of {run.name}, {found.sum()} of them "
+        f"found (IoU at least {FOUND_IOU}); at most {MAX_POINTS} of either kind are drawn. The "
+        "lines are means in ten intervals of the score (those with five or more), solid over all "
+        "detections, dashed over those found.",
         "Scatter plots of score against true IoU",
     )
 
@@ -128,8 +104,7 @@ def section(runs: list[Run]) -> Section:
     run = runs[0]
     if run.detections.empty:
         return Section("scores", TITLE, missing="Left out: nothing was detected.")
-    truth, options = run.dataset.ground_truth, run.dataset.options
-    table = score_quality(run.detections, truth, run.true_ious, run.score_columns, **options)
+    table = score_quality(run, run.score_columns)
     caption = (
         "Spearman's rank correlation of score and true IoU, over all detections and over those "
         f"found (IoU at least {FOUND_IOU}); AP75 and, for IoU 0.75, the precision at three "
@@ -137,10 +112,8 @@ def section(runs: list[Run]) -> Section:
         f"{len(run.detections)} detections ranked by each score."
     )
     digits = {"rank correlation": 3, "of those found": 3}
-    blocks = [_figure(run), make_table(table, caption, name="score", digits=digits)]
-    quality = table["of those found"]
-    last, *others = quality.index[::-1]
-    note = ", ".join(f"{x} {number(quality[x], 2)}" for x in others)
-    label = f"rank correlation of {last} and IoU"
-    headlines = [Headline(number(quality[last], 2), label, note)]
-    return Section("scores", TITLE, _text(run), blocks, headlines=headlines)
+    blocks = [_figure(run), Table(table, caption, "score", digits)]
+    *others, (last, rho) = [(x, number(rho, 2)) for x, rho in table["of those found"].items()]
+    note = ", ".join(" ".join(x) for x in others[::-1])
+    headline = (rho, f"rank correlation of {last} and IoU", note)
+    return Section("scores", TITLE, _text(run), blocks, headlines=[headline])

@@ -10,7 +10,7 @@ import pandas as pd
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .boxes import BOX
+from .dataset import BOX, Dataset
 
 Ranges = Mapping[str, tuple[float, float]]  # name -> [low, high)
 ALL: Ranges = {"all": (-math.inf, math.inf)}
@@ -18,23 +18,24 @@ COCO_IOUS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # per image, COCO's
 
 
-def _coco(table: pd.DataFrame, images: Sequence[int], num_classes: int, quantity: str) -> COCO:
+def _coco(table: pd.DataFrame, dataset: Dataset, quantity: str) -> COCO:
     """Convert ``table`` for pycocotools, with ``quantity`` in the place of the area, the one
     property of a box by which COCOeval can restrict what counts."""
-    x0, y0, x1, y1 = table[BOX].to_numpy(float).T
+    boxes = table[BOX].to_numpy(float, copy=True)
+    boxes[:, 2:] -= boxes[:, :2]
     columns = {
-        "id": range(1, len(table) + 1),
+        "id": table.get("id", range(1, len(table) + 1)),
         "image_id": table.image,
         "category_id": table.label + 1,
-        "bbox": np.stack([x0, y0, x1 - x0, y1 - y0], axis=1).tolist(),
+        "bbox": boxes.tolist(),
         "area": table[quantity],
-        "iscrowd": table["iscrowd"] if "iscrowd" in table else 0,
-        "score": table["score"] if "score" in table else 1.0,
+        "iscrowd": table.get("iscrowd", 0),
+        "score": table.get("score", 1.0),
     }
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": x} for x in images],
-        "categories": [{"id": k + 1} for k in range(num_classes)],
+        "images": [{"id": x["image_id"]} for x in dataset.dicts],
+        "categories": [{"id": k + 1} for k in range(len(dataset.class_names))],
         "annotations": pd.DataFrame(columns).to_dict("records"),
     }
     coco.createIndex()
@@ -42,23 +43,18 @@ def _coco(table: pd.DataFrame, images: Sequence[int], num_classes: int, quantity
 
 
 def evaluate(
-    ground_truth: pd.DataFrame,
+    dataset: Dataset,
     detections: pd.DataFrame,
     *,
-    images: Sequence[int],
-    num_classes: int,
     score: str = "score",
     iou_thresholds: Sequence[float] = COCO_IOUS,
     ranges: Ranges = ALL,
     quantity: str = "area",
     use_classes: bool = True,
 ) -> COCOeval:
-    """Evaluate and accumulate a ``COCOeval``.
+    """Evaluate and accumulate a ``COCOeval``; detections have their row numbers from 1 as ids.
 
     Args:
-        ground_truth, detections: see :mod:`scopenet.analysis`. Their ids in the result are their
-            row numbers, from 1.
-        images: ids of all images that count, also those without boxes.
         score: the column of ``detections`` they are ranked by.
         ranges: which ground truths count; those outside are ignored, and so are detections outside
             that match none of those inside.
@@ -67,9 +63,8 @@ def evaluate(
     """
     detections = detections.assign(score=detections[score])
     with contextlib.redirect_stdout(io.StringIO()):
-        true = _coco(ground_truth, images, num_classes, quantity)
-        found = _coco(detections, images, num_classes, quantity)
-        coco_eval = COCOeval(true, found, "bbox")
+        true = _coco(dataset.ground_truth, dataset, quantity)
+        coco_eval = COCOeval(true, _coco(detections, dataset, quantity), "bbox")
         parameters = coco_eval.params
         parameters.iouThrs = np.asarray(iou_thresholds, float)
         parameters.maxDets = [MAX_DETECTIONS]
@@ -85,16 +80,12 @@ def evaluate(
 def mean_precision(
     coco_eval: COCOeval, *, name: str = "all", iou: float | None = None, recall: float | None = None
 ) -> float:
-    """Average the interpolated precision, in [0, 1], over the classes that have ground truths.
+    """Average the interpolated precision, in [0, 1], over the classes that have ground truths in
+    the range ``name``; NaN if none has.
 
     Args:
-        name: of the range.
         iou: one of the evaluated thresholds; None is the mean over all of them.
-        recall: None is the mean over COCO's 101 recalls, that is AP; else that of 0, 0.01, ... 1
-            which is nearest.
-
-    Returns:
-        NaN without ground truths in the range.
+        recall: the nearest of 0, 0.01, ... 1; None is the mean over all of them, that is AP.
     """
     parameters = coco_eval.params
     precision = coco_eval.eval["precision"][..., parameters.areaRngLbl.index(name), 0]  # (T, R, C)
@@ -108,13 +99,9 @@ def mean_precision(
 
 def matches(coco_eval: COCOeval) -> pd.DataFrame:
     """Return COCO's assignment of detections to ground truths, at the first of the IoU thresholds
-    and over the first of the ranges.
-
-    Returns:
-        for each detection, by row number: ``truth``, the id of its ground truth or 0, and
-        ``ignored``, whether it counts neither as right nor as wrong (crowds). Detections beyond the
-        100 best of an image and class are absent.
-    """
+    and over the first of the ranges, by row number of the detection: ``truth``, the id of its
+    ground truth or 0, and ``ignored``, whether it counts neither as right nor as wrong (crowds).
+    Detections beyond the 100 best of an image and class are absent."""
     first_range = coco_eval.params.areaRng[0]
     images = [x for x in coco_eval.evalImgs if x is not None and x["aRng"] == first_range]
     columns = {

@@ -6,20 +6,15 @@ from pathlib import Path
 from .. import cli
 from ..runtime.extras import import_extra
 
-PACKAGES = ("jinja2", "pandas", "scipy")  # not every installation has them
+PACKAGES = ("jinja2", "pandas")  # not every installation has them
 
 
 def parser() -> argparse.ArgumentParser:
     about = "Show on one HTML page what a detector does well and badly, see docs/analysis.md."
     parser = argparse.ArgumentParser(description=about)
     cli.add_detector(parser)
-    parser.add_argument(
-        "--compare",
-        "--compare-config",
-        default="",
-        metavar="SOURCE",
-        help="another detector to put beside it, named in the same ways",
-    )
+    compare = ("--compare", "--compare-config")
+    parser.add_argument(*compare, default="", metavar="SOURCE", help="another one, named likewise")
     parser.add_argument("--compare-weights", default="", help="a checkpoint of the other detector")
     parser.add_argument("--name", default="", help="in legends, by default that of the source")
     parser.add_argument("--compare-name", default="", help="likewise of the other detector")

@@ -5,40 +5,27 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import numpy as np
 import pandas as pd
 from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from pycocotools.coco import COCO
 
 from ..errors import ConfigError
-from .boxes import add_shape
+
+BOX = ["x0", "y0", "x1", "y1"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images.
+    """Labelled images."""
 
-    Attributes:
-        name: Detectron2 knows the data set by it.
-        size: images of the whole data set.
-        dicts: those that are looked at, in Detectron2's format.
-        ground_truth: their boxes, see :mod:`scopenet.analysis`.
-        class_names: by label.
-    """
-
-    name: str
-    size: int
-    dicts: Sequence[dict]
-    ground_truth: pd.DataFrame
-    class_names: Sequence[str]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """``images`` and ``num_classes`` of :func:`~.coco_evaluation.evaluate`."""
-        images = [x["image_id"] for x in self.dicts]
-        return {"images": images, "num_classes": len(self.class_names)}
+    name: str  # Detectron2 knows the data set by it
+    size: int  # images of the whole data set
+    dicts: Sequence[dict]  # those that are looked at, in Detectron2's format
+    ground_truth: pd.DataFrame  # their boxes, see :mod:`scopenet.analysis`
+    class_names: Sequence[str]  # by label
 
     @cached_property
     def truths(self) -> pd.DataFrame:
@@ -63,11 +50,8 @@ def read_dataset(name: str, max_images: int | None = None) -> Dataset:
 
 
 def _read_ground_truth(name: str, images: list[int]) -> pd.DataFrame:
-    """Read the boxes of ``images`` (COCO's ids); see :mod:`scopenet.analysis` for the columns.
-
-    The area is the one of the annotation file, for COCO that of the object's mask, as COCO's own
-    evaluation has it.
-    """
+    """Read the boxes of ``images`` (COCO's ids). Their area is the one of the annotation file, for
+    COCO that of the object's mask, as COCO's own evaluation has it."""
     metadata = MetadataCatalog.get(name)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(metadata.get("json_file"))
@@ -79,15 +63,21 @@ def _read_ground_truth(name: str, images: list[int]) -> pd.DataFrame:
         raise ConfigError(f"Data set {name} has no boxes to compare with.")
     ids = annotations.category_id
     to_label = metadata.get("thing_dataset_id_to_contiguous_id") or {k: k for k in ids}
-    annotations = annotations[ids.isin(to_label)]
-    x, y, width, height = pd.DataFrame(annotations.bbox.tolist(), dtype=float).T.to_numpy()
-    table = {
-        "id": range(1, len(annotations) + 1),
-        "image": annotations.image_id.to_numpy(),
-        "label": annotations.category_id.map(to_label).to_numpy(),
-        **{"x0": x, "y0": y, "x1": x + width, "y1": y + height},
-        "iscrowd": annotations.get("iscrowd", pd.Series(0, annotations.index)).to_numpy(),
-    }
-    if "area" in annotations:
-        table["area"] = annotations.area.to_numpy()
-    return add_shape(pd.DataFrame(table))
+    annotations = annotations[ids.isin(to_label)].reset_index(drop=True)
+    boxes = np.array(annotations.bbox.tolist(), float)
+    boxes[:, 2:] += boxes[:, :2]
+    table = pd.DataFrame(boxes, columns=BOX).assign(
+        id=range(1, len(boxes) + 1),
+        image=annotations.image_id,
+        label=annotations.category_id.map(to_label),
+        area=annotations.get("area", np.nan),
+        iscrowd=annotations.get("iscrowd", 0),
+    )
+    return add_shape(table)
+
+
+def add_shape(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Add "aspect" (width over height) and, unless it is known, "area" in px²."""
+    width, height = boxes.x1 - boxes.x0, boxes.y1 - boxes.y0
+    area = boxes.area.fillna(width * height) if "area" in boxes else width * height
+    return boxes.assign(area=area.astype(float), aspect=width / height.clip(lower=1e-6))

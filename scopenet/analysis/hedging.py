@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from .bin_choice import groups, named_levels, why_no_bins
+from .bin_choice import measure_groups, why_no_bins
 from .calibration import binned_mean, rank_correlation
-from .page import Figure, Section, make_table, number
-from .plots import BLUE, GREEN, figure_uri, new_figure
+from .page import Figure, Section, Table, number
+from .plots import BLUE, GREEN, draw_cloud, figure_uri, new_figure
 from .run import Run
 
 TITLE = "Is the network less sure near an edge between bins?"
@@ -23,29 +24,24 @@ def hedging(borders: pd.DataFrame, num_bins: int) -> pd.DataFrame:
     The paper's section 3.1 says that the network hedges near an edge: there sigma^2 is to be large
     and the confidence small, so the first should be negative and the second positive.
     """
+
+    def measure(x: pd.DataFrame) -> dict[str, float]:
+        columns = ("log_variance", "confidence")
+        rho = {name: rank_correlation(x.edge_distance, x[name]) for name in columns}
+        return {"borders": len(x)} | rho
+
     inner = borders[borders.bin.between(1, num_bins - 2)]
-    rows = {}
-    for key, group in (groups(borders, "level") | {"inner bins": inner}).items():
-        rows[key] = {"borders": len(group)} | {
-            name: rank_correlation(group.edge_distance.to_numpy(), group[name].to_numpy())
-            for name in ("log_variance", "confidence")
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return measure_groups(borders, "level", measure, **{"inner bins": inner})
 
 
-def _axis(axis, borders: pd.DataFrame, column: str, color: str) -> None:
+def _draw(axis: Axes, borders: pd.DataFrame, column: str, color: str) -> None:
     shown = borders.sample(min(len(borders), MAX_POINTS), random_state=0)
-    axis.scatter(
-        shown.edge_distance, shown[column], s=5, alpha=0.2, color=color, linewidths=0,
-        rasterized=True,
-    )  # fmt: skip
-    edges = np.linspace(0, MAX_DISTANCE, NUM_INTERVALS + 1)
+    draw_cloud(axis, shown.edge_distance, shown[column], color)
     near = borders[borders.edge_distance <= MAX_DISTANCE]
-    mean = binned_mean(near.edge_distance.to_numpy(), near[column].to_numpy(), edges)
-    axis.errorbar(
-        mean.x, mean["mean"], mean["std"], color="black", marker="o", markersize=4, capsize=2,
-        elinewidth=0.8, label="mean ± standard deviation",
-    )  # fmt: skip
+    edges = np.linspace(0, MAX_DISTANCE, NUM_INTERVALS + 1)
+    mean = binned_mean(near.edge_distance, near[column], edges)
+    style = {"marker": "o", "markersize": 4, "capsize": 2, "elinewidth": 0.8, "color": "black"}
+    axis.errorbar(mean.x, mean["mean"], mean["std"], label="mean ± standard deviation", **style)
     axis.set_xlim(0, MAX_DISTANCE)
     axis.set_xlabel("distance of the true border to the nearest bin edge (log2 px)")
 
@@ -53,9 +49,9 @@ def _axis(axis, borders: pd.DataFrame, column: str, color: str) -> None:
 def _figure(borders: pd.DataFrame, uncertainty: bool) -> Figure:
     figure, axes = new_figure(1, 1 + uncertainty, width=4.8 * (1 + uncertainty), height=3.5)
     if uncertainty:
-        _axis(axes[0, 0], borders, "log_variance", BLUE)
+        _draw(axes[0, 0], borders, "log_variance", BLUE)
         axes[0, 0].set_ylabel("log σ²")
-    _axis(axes[0, -1], borders, "confidence", GREEN)
+    _draw(axes[0, -1], borders, "confidence", GREEN)
     axes[0, -1].set(ylabel="probability of the chosen bin", ylim=(0, 1.02))
     axes[0, 0].legend(loc="best")
     both = "log σ² (left) and the probability of the chosen bin (right)"
@@ -96,10 +92,7 @@ def section(runs: list[Run]) -> Section:
         "probability of the chosen bin; over all borders, and over those in the inner bins only. "
         "Borders of one object are not independent samples."
     )
-    table = named_levels(table.rename(columns=names), model)
-    digits = {"borders": 0} | dict.fromkeys(names.values(), 3)
-    blocks = [
-        _figure(run.borders, model.uncertainty),
-        make_table(table, caption, name="level", digits=digits),
-    ]
-    return Section("hedging", TITLE, text, blocks)
+    table = table.rename(columns=names, index=dict(enumerate(model.head_in_features)))
+    digits = dict.fromkeys(names.values(), 3)
+    figure = _figure(run.borders, model.uncertainty)
+    return Section("hedging", TITLE, text, [figure, Table(table, caption, "level", digits)])

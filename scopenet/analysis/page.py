@@ -1,9 +1,9 @@
 """The page: sections of text, figures and tables, written as one HTML file."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,7 +18,6 @@ class Figure:
     uri: str
     caption: str
     alt: str
-    kind: str = "figure"
 
 
 @dataclass(frozen=True)
@@ -27,27 +26,34 @@ class Gallery:
 
     pictures: list[Figure]
     caption: str
-    kind: str = "gallery"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first one of each row is its name."""
+    """Figures and words, under the names of their columns and beside the frame's index."""
 
-    header: list[str]
-    rows: list[list[str]]
+    frame: pd.DataFrame
     caption: str
-    is_text: list[bool]  # by column, whether it holds words and not numbers
-    kind: str = "table"
+    name: str = ""  # heading of the index
+    digits: Mapping[str, int] = field(default_factory=dict)  # behind the point, by default 1
 
+    @property
+    def header(self) -> list[str]:
+        return [self.name, *self.frame]
 
-@dataclass(frozen=True)
-class Headline:
-    """One of the figures at the top of the page."""
+    @property
+    def rows(self) -> list[list[str]]:
+        """The cells as text, the index first; counts have no point."""
+        columns = [
+            [x if isinstance(x, str) else number(x, self.digits.get(name, 1)) for x in column]
+            for name, column in self.frame.items()
+        ]
+        return [list(row) for row in zip(map(str, self.frame.index), *columns, strict=True)]
 
-    value: str
-    label: str
-    note: str = ""
+    @property
+    def is_text(self) -> list[bool]:
+        """Whether a column holds words and not figures."""
+        return [True, *self.frame.map(type).eq(str).any()]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Section:
     text: list[str] = field(default_factory=list)  # paragraphs
     blocks: list[Figure | Gallery | Table] = field(default_factory=list)
     missing: str = ""  # why there is nothing to see
-    headlines: list[Headline] = field(default_factory=list)
+    headlines: list[tuple[str, str, str]] = field(default_factory=list)  # figure, what it is, note
 
 
 @dataclass(frozen=True)
@@ -68,47 +74,22 @@ class Page:
 
     title: str
     subtitle: str
-    headlines: list[Headline]
     facts: list[tuple[str, str]]
     sections: list[Section]
 
 
 def number(value: float, digits: int = 1) -> str:
-    """Write a figure; a dash where it is not known."""
+    """Write a figure; a dash where it is not known, and a count as it is."""
+    if isinstance(value, int):
+        return str(value)
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def make_table(
-    frame: pd.DataFrame, caption: str, *, name: str = "", digits: dict[str, int] | None = None
-) -> Table:
-    """Write ``frame`` as a table, its index as the first column.
-
-    Args:
-        name: heading of the first column.
-        digits: behind the point, by column; 1 by default.
-    """
-    of_column = [(digits or {}).get(column, 1) for column in frame]
-    rows = [
-        [str(key), *(_cell(x, d) for x, d in zip(row, of_column, strict=True))]
-        for key, *row in frame.itertuples()
-    ]
-    is_text = [True, *(frame[column].map(type).eq(str).any() for column in frame.columns)]
-    return Table([name, *map(str, frame.columns)], rows, caption, is_text)
-
-
-def _cell(value: Any, digits: int) -> str:
-    return value if isinstance(value, str) else number(float(value), digits)
 
 
 def render(page: Page) -> str:
     """Write the page as HTML; all text is escaped."""
-    environment = Environment(
-        loader=PackageLoader("scopenet.analysis", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    strict = {"autoescape": True, "undefined": StrictUndefined}
+    lean = {"trim_blocks": True, "lstrip_blocks": True}  # no line of HTML for one of Jinja alone
+    environment = Environment(loader=PackageLoader("scopenet.analysis", ""), **strict, **lean)
     return environment.get_template("page.html").render(page=page)
 
 

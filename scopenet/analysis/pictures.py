@@ -9,12 +9,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from ..visualization import CONFIDENCE_COLORS, CONFIDENCES, border_lines
-from .boxes import BOX
-from .coco_evaluation import evaluate, matches
+from .dataset import BOX
 from .page import Figure, Gallery, Section
 from .plots import figure_uri, new_figure, photo_uri
 from .run import BORDER_SCORES, Run
-from .thresholds import best_thresholds, curves_of
+from .thresholds import best_thresholds, curves
 
 TITLE = "Figure 4: the best and the worst images"
 NUM_PICTURES = 6  # of each kind
@@ -23,95 +22,65 @@ PICTURE_WIDTH = 560  # px, at least
 SCORES = Normalize(0.0, 1.0)  # of detectors without confidences
 
 
-def box_quality(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, matched: pd.DataFrame, ious: np.ndarray
-) -> pd.DataFrame:
+def box_quality(run: Run) -> pd.DataFrame:
     """Measure the panoptic quality of the boxes of each image with ground truths (Kirillov et al.
     2019, https://arxiv.org/abs/1801.00868): sum of the IoUs of right detections, over their number
-    plus half of the wrong ones and half of the missed ground truths.
-
-    Args:
-        detections: those above a threshold that suits the use.
-        matched: of :func:`~.coco_evaluation.matches` for them.
-        ious: see :func:`~.boxes.true_ious`, for them.
-
-    Returns:
-        by image, best first: ``quality`` in [0, 1], ``right``, ``wrong`` and ``missed``.
-    """
-    counted = detections.reset_index(drop=True).assign(iou=ious).join(matched, how="inner")
-    counted = counted[~counted.ignored]
-    is_right = counted.truth > 0
-    true = ground_truth[ground_truth.iscrowd == 0]
-    table = pd.DataFrame(
-        {
-            "right": counted[is_right].groupby("image").size(),
-            "wrong": counted[~is_right].groupby("image").size(),
-            "iou": counted[is_right].groupby("image").iou.sum(),
-            "truths": true.groupby("image").size(),
-        }
-    ).fillna(0)
-    table = table[table.truths > 0].astype({"right": int, "wrong": int, "truths": int})
-    table["missed"] = table.truths - table.right
+    plus half of the wrong ones and half of the missed ground truths. By image, best first:
+    ``quality`` in [0, 1], ``right``, ``wrong`` and ``missed``."""
+    is_right, ious = run.matched.truth > 0, run.true_ious[run.matched.index]
+    columns = {"right": is_right, "wrong": ~is_right, "iou": ious * is_right}
+    truths = run.dataset.truths.groupby("image").size()
+    table = pd.DataFrame(columns).groupby(run.matched.image).sum()
+    table = table.reindex(truths.index, fill_value=0)
+    table["missed"] = truths - table.right
     table["quality"] = table.iou / (table.right + table.wrong / 2 + table.missed / 2)
-    table = table.sort_values("quality", ascending=False, kind="stable")
-    return table[["quality", "right", "wrong", "missed"]]
+    return table.sort_values("quality", ascending=False, kind="stable")
 
 
-def draw_borders(
-    dataset_dict: dict, detections: pd.DataFrame, truths: pd.DataFrame, metadata
-) -> np.ndarray:
+def draw_borders(run: Run, image: int) -> np.ndarray:
     """Draw the image with ground truth in dashes and detections, every border in the colour of its
     own confidence (of the score where there is no such thing); RGB uint8."""
-    pixels = read_image(dataset_dict["file_name"], format="RGB")
-    side = max(pixels.shape)
+    file_name = next(x["file_name"] for x in run.dataset.dicts if x["image_id"] == image)
+    truth, detections = (x[x.image == image] for x in (run.dataset.ground_truth, run.detections))
+    metadata = MetadataCatalog.get(run.dataset.name)
+    pixels = read_image(file_name, format="RGB")
+    side = max(pixels.shape)  # px; the width of lines and letters follows it
     canvas = Visualizer(pixels, metadata, scale=max(1.0, PICTURE_WIDTH / side))
-    for box in truths[BOX].to_numpy():
+    for box in truth[BOX].to_numpy():
         for x, y in border_lines(box):
             canvas.draw_line(x, y, "black", linewidth=side / 300)
             canvas.draw_line(x, y, "white", linestyle="--", linewidth=side / 300)
     for _, detection in detections[::-1].iterrows():  # the best on top
-        _draw_detection(canvas, detection, side, named=len(detections) <= MAX_LABELS)
+        confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
+        scale = CONFIDENCES if BORDER_SCORES[0] in detection else SCORES
+        for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
+            color = CONFIDENCE_COLORS(scale(float(confidence)))
+            canvas.draw_line(x, y, color, linewidth=side / 150)
+        if len(detections) <= MAX_LABELS:
+            label = int(detection.label)
+            text = f"{metadata.get('thing_classes', {label: label})[label]} {detection.score:.2f}"
+            place = detection.x0, max(detection.y0 - side / 18, 0)  # above the box
+            style = {"color": "w", "horizontal_alignment": "left"}
+            canvas.draw_text(text, place, font_size=side / 36, **style)
     return canvas.output.get_image()
 
 
-def _draw_detection(canvas: Visualizer, detection: pd.Series, side: int, *, named: bool) -> None:
-    """Draw one detection; the width of lines and letters follows ``side``, the longer one of the
-    image in px."""
-    scale = CONFIDENCES if BORDER_SCORES[0] in detection else SCORES
-    confidences = detection.reindex(BORDER_SCORES).fillna(detection.score)
-    for (x, y), confidence in zip(border_lines(detection[BOX]), confidences, strict=True):
-        color = CONFIDENCE_COLORS(scale(float(confidence)))
-        canvas.draw_line(x, y, color, linewidth=side / 150)
-    if not named:
-        return
-    label = int(detection.label)
-    name = canvas.metadata.get("thing_classes", {label: label})[label]
-    place = detection.x0, max(detection.y0 - side / 18, 0)  # above the box
-    text = f"{name} {detection.score:.2f}"
-    canvas.draw_text(text, place, font_size=side / 36, color="w", horizontal_alignment="left")
-
-
-def _gallery(run: Run, shown: pd.DataFrame, ranking: pd.DataFrame, caption: str) -> Gallery:
-    dataset = run.dataset
-    metadata = MetadataCatalog.get(dataset.name)
-    dicts = {x["image_id"]: x for x in dataset.dicts}
+def _gallery(run: Run, ranking: pd.DataFrame, caption: str) -> Gallery:
     pictures = []
     for image, row in ranking.iterrows():
-        truths = dataset.ground_truth[dataset.ground_truth.image == image]
-        pixels = draw_borders(dicts[image], shown[shown.image == image], truths, metadata)
         counts = f"{row.right:.0f} right, {row.wrong:.0f} wrong, {row.missed:.0f} missed"
         text = f"Image {image}: {counts}; quality {100 * row.quality:.0f} %."
-        pictures.append(Figure(photo_uri(pixels), text, f"Detections in image {image}"))
+        uri = photo_uri(draw_borders(run, image))
+        pictures.append(Figure(uri, text, f"Detections in image {image}"))
     return Gallery(pictures, caption)
 
 
 def _legend(has_borders: bool) -> Figure:
-    figure, axes = new_figure(1, 1, width=4.2, height=0.8)
-    scale = CONFIDENCES if has_borders else SCORES
+    figure, ((axis,),) = new_figure(1, 1, width=4.2, height=0.8)
+    scale, ends = (CONFIDENCES, "min") if has_borders else (SCORES, "neither")
     colors = ScalarMappable(scale, CONFIDENCE_COLORS)
-    ends = "min" if has_borders else "neither"
-    figure.colorbar(colors, cax=axes[0, 0], orientation="horizontal", extend=ends)
-    axes[0, 0].set_xlabel("confidence of a border" if has_borders else "score of a detection")
+    figure.colorbar(colors, cax=axis, orientation="horizontal", extend=ends)
+    axis.set_xlabel("confidence of a border" if has_borders else "score of a detection")
     meaning = "its own confidence, the probability of the bin it was decoded from"
     return Figure(
         figure_uri(figure),
@@ -124,14 +93,11 @@ def _legend(has_borders: bool) -> Figure:
 
 def section(runs: list[Run]) -> Section:
     """Show the best and the worst images with boxes, scores and the confidence of each border."""
-    run, detections = runs[0], runs[0].detections
-    if detections.empty:
+    if runs[0].detections.empty:
         return Section("pictures", TITLE, missing="Left out: nothing was detected.")
-    threshold = float(best_thresholds(curves_of(run)).threshold["all"])
-    is_shown, truth = detections.score >= threshold, run.dataset.ground_truth
-    shown = detections[is_shown].reset_index(drop=True)
-    matched = matches(evaluate(truth, shown, iou_thresholds=[0.5], **run.dataset.options))
-    ranking = box_quality(shown, truth, matched, run.true_ious[is_shown])
+    threshold = float(best_thresholds(curves(runs[0])).threshold["all"])
+    run = runs[0].above(threshold)
+    ranking = box_quality(run)
     objects = ranking.right + ranking.missed
     ranking = ranking[objects >= objects.median()]
     count = min(NUM_PICTURES, (len(ranking) + 1) // 2)
@@ -143,10 +109,8 @@ def section(runs: list[Run]) -> Section:
         f"{len(ranking)} images that have at least {objects.median():.0f} objects, as half of the "
         "images with objects have."
     ]
-    blocks = [
-        _legend("p_l" in detections),
-        _gallery(run, shown, ranking[:count], "The best images, the best first."),
-    ]
+    best = _gallery(run, ranking[:count], "The best images, the best first.")
+    blocks = [_legend("p_l" in run.detections), best]
     if len(worst):
-        blocks.append(_gallery(run, shown, worst, "The worst images, the worst first."))
+        blocks.append(_gallery(run, worst, "The worst images, the worst first."))
     return Section("pictures", TITLE, text, blocks)

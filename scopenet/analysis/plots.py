@@ -4,12 +4,13 @@ import base64
 import io
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+# For rc_context, around all that draws.
 STYLE = {
     "font.size": 9.5,
     "font.family": "sans-serif",
@@ -25,7 +26,7 @@ STYLE = {
     "svg.hashsalt": "scopenet",  # the same figure gives the same file
 }
 # Okabe and Ito's colours, which the colour-blind can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#7f7f7f"
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 RUN_COLORS = (BLUE, ORANGE)
 SCORE_COLORS = {"p_cls": BLUE, "p_loc": GREEN, "p_box": ORANGE, "score": BLUE}
 SCORE_NAMES = {"p_cls": "$p_{cls}$", "p_loc": "$p_{loc}$", "p_box": "$p_{box}$", "score": "score"}
@@ -33,9 +34,8 @@ SCORE_NAMES = {"p_cls": "$p_{cls}$", "p_loc": "$p_{loc}$", "p_box": "$p_{box}$",
 
 def new_figure(rows: int, columns: int, *, width: float = 9.0, height: float, **options):
     """Make a figure of ``width`` x ``height`` inches and its axes, (rows, columns)."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -46,8 +46,7 @@ def data_uri(content: bytes, kind: str) -> str:
 def figure_uri(figure: Figure) -> str:
     """Write the figure as SVG; what is marked as rasterized in it is a bitmap of 150 dpi."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
     return data_uri(buffer.getvalue(), "svg+xml")
 
 
@@ -58,37 +57,38 @@ def photo_uri(pixels: np.ndarray) -> str:
     return data_uri(buffer.getvalue(), "jpeg")
 
 
+def draw_cloud(axis: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
+    """Draw points that show how many of them lie on each other, as a bitmap in the figure."""
+    axis.scatter(x, y, s=5, alpha=0.2, color=color, linewidths=0, rasterized=True)
+
+
 def draw_matrix(
     axis: Axes, counts: np.ndarray, labels: tuple[Sequence[str], Sequence[str]] | None
 ) -> None:
     """Draw counts (N, M) as shares of their row in percent: as colours and, where the rows and the
     columns have labels, as numbers."""
-    totals = counts.sum(1, keepdims=True)
-    shares = np.divide(100 * counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     axis.grid(False)
     if labels is None:
         return
-    for (i, j), share in np.ndenumerate(shares):
-        if counts[i, j]:
-            color = "white" if share > 60 else "0.2"
-            text = f"{share:.0f}" if share >= 0.5 else "·"
-            axis.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
+    for i, j in np.argwhere(counts):
+        share = shares[i, j]
+        text = f"{share:.0f}" if share >= 0.5 else "·"
+        color = "white" if share > 60 else "0.2"
+        axis.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
     axis.set_yticks(range(len(counts)), labels[0])
     axis.set_xticks(range(counts.shape[1]), labels[1], rotation=45, ha="right")
 
 
-def draw_bars(axis: Axes, values: dict[str, Sequence[float]], names: Sequence[str]) -> None:
-    """Draw bars side by side, with their values written above them.
-
-    Args:
-        values: name of the run -> one value per name, NaN where there is none.
-    """
-    width = 0.8 / len(values)
-    for i, (run, color) in enumerate(zip(values, RUN_COLORS, strict=False)):
-        places = np.arange(len(names)) + (i - (len(values) - 1) / 2) * width
-        heights = np.nan_to_num(np.asarray(values[run], float))
-        bars = axis.bar(places, heights, width * 0.92, color=color, label=run)
-        axis.bar_label(bars, [f"{v:.1f}" if v == v else "" for v in values[run]], fontsize=8)
+def draw_bars(axis: Axes, values: pd.DataFrame, names: Sequence[str]) -> None:
+    """Draw the values of each row side by side, a bar per column (run) and nothing where there is
+    none (NaN), with the values above them and the name of the row below."""
+    width = 0.8 / values.shape[1]
+    for i, ((run, heights), color) in enumerate(zip(values.items(), RUN_COLORS, strict=False)):
+        places = np.arange(len(names)) + (i - (values.shape[1] - 1) / 2) * width
+        bars = axis.bar(places, heights.fillna(0), width * 0.92, color=color, label=run)
+        axis.bar_label(bars, ["" if np.isnan(x) else f"{x:.1f}" for x in heights], fontsize=8)
     axis.set_xticks(range(len(names)), names)
     axis.grid(axis="x", visible=False)
+    axis.margins(y=0.12)

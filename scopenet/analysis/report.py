@@ -2,7 +2,6 @@
 
 import argparse
 import platform
-from collections.abc import Sequence
 
 import matplotlib
 import torch
@@ -30,28 +29,29 @@ def analyze(args: argparse.Namespace) -> Page:
         raise ConfigError("--compare-weights are those of --compare; give both.")
     if args.max_images is not None and args.max_images < 1:
         raise ConfigError(f"--max-images must be at least 1, got {args.max_images}.")
-    detectors = [_load(args.model, args.weights, args.device, args.opts)]
+    sources, dataset_name = [(args.model, args.weights, args.opts)], args.dataset
     if args.compare:
-        detectors.append(_load(args.compare, args.compare_weights, args.device))
-    dataset_name = args.dataset
-    for x in detectors:  # the second one is run on what the first one is
-        dataset_name = choose_dataset(x, dataset_name)
+        sources.append((args.compare, args.compare_weights, []))
+    detectors = []
+    for source, weights, opts in sources:
+        detector = Detector.load(source, weights=weights, device=args.device, overrides=opts)
+        if detector.network is None:
+            raise ConfigError(
+                f"{source} is an exported model, which cannot be looked into; give the config and "
+                "the checkpoint that it was made from."
+            )
+        # The second one is run on what the first one is.
+        dataset_name = choose_dataset(detector, dataset_name)
+        detectors.append(detector)
     dataset = read_dataset(dataset_name, args.max_images)
     names = legend_names(args, *(x.name for x in detectors))
     runs = [run_detector(x, dataset, name) for x, name in zip(detectors, names, strict=True)]
-    page = build_page(runs, facts(runs, args))
+    with matplotlib.rc_context(STYLE):
+        sections = [x.section(runs) for x in SECTIONS]
+    subtitle = ", beside ".join([f"on {dataset.name}", *names[1:]])
+    page = Page(names[0], subtitle, facts(runs, args), sections)
     write_page(page, args.output)
     return page
-
-
-def _load(source: str, weights: str, device: str | None, overrides: Sequence[str] = ()) -> Detector:
-    detector = Detector.load(source, weights=weights, device=device, overrides=overrides)
-    if detector.network is None:
-        raise ConfigError(
-            f"{source} is an exported model, which cannot be looked into; give the config and the "
-            "checkpoint that it was made from."
-        )
-    return detector
 
 
 def legend_names(args: argparse.Namespace, *names: str) -> list[str]:
@@ -63,20 +63,6 @@ def legend_names(args: argparse.Namespace, *names: str) -> list[str]:
     return chosen
 
 
-def build_page(runs: list[Run], facts: list[tuple[str, str]]) -> Page:
-    """Put the page together; it is about the first run, beside which a second one is put."""
-    with matplotlib.rc_context(STYLE):
-        sections = [x.section(runs) for x in SECTIONS]
-    beside = "".join(f", beside {x.name}" for x in runs[1:])
-    return Page(
-        title=runs[0].name,
-        subtitle=f"on {runs[0].dataset.name}{beside}",
-        headlines=[headline for x in sections for headline in x.headlines],
-        facts=facts,
-        sections=sections,
-    )
-
-
 def facts(runs: list[Run], args: argparse.Namespace) -> list[tuple[str, str]]:
     """Say what was measured with what, as pairs of a name and a text."""
     dataset = runs[0].dataset
@@ -84,11 +70,9 @@ def facts(runs: list[Run], args: argparse.Namespace) -> list[tuple[str, str]]:
     share = "all" if used == dataset.size else f"the first {used} of"
     images = f"{dataset.name}: {share} {dataset.size} images, {len(dataset.truths)} objects"
     pairs = [("Data set", f"{images}, classes: {len(dataset.class_names)}")]
-    sources = [
-        ("Detector", args.model, args.weights),
-        ("Compared with", args.compare, args.compare_weights),
-    ]
-    for run, (title, source, weights) in zip(runs, sources, strict=False):
+    first = ("Detector", args.model, args.weights)
+    second = ("Compared with", args.compare, args.compare_weights)
+    for run, (title, source, weights) in zip(runs, (first, second), strict=False):
         text = f"{run.name} ({run.architecture}), {len(run.detections)} detections"
         pairs += [(title, text), ("Loaded from", source), ("Weights", weights or "its own")]
     versions = f"scopenet {__version__}, torch {torch.__version__}"

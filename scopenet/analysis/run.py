@@ -1,7 +1,6 @@
 """A detector run over labelled images, as tables."""
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +8,8 @@ import pandas as pd
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
+from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 from tqdm import tqdm
 
@@ -18,9 +18,8 @@ from ..engine.checks import check_config
 from ..errors import ConfigError
 from ..modeling import ScopeNet, ScopeNetWithTTA
 from .borders import DIRECTIONS, border_tables
-from .boxes import BOX, add_shape, true_ious
 from .coco_evaluation import evaluate, matches
-from .dataset import Dataset
+from .dataset import BOX, Dataset, add_shape
 
 BORDER_SCORES = [f"p_{x}" for x in DIRECTIONS]
 
@@ -32,7 +31,7 @@ class Run:
     name: str
     model: nn.Module
     dataset: Dataset
-    detections: pd.DataFrame
+    detections: pd.DataFrame  # by row number
     borders: pd.DataFrame | None = None  # see `border_tables`; None without a choice of bins
     positives: pd.DataFrame | None = None
 
@@ -46,19 +45,44 @@ class Run:
         return ["score"] if self.borders is None else ["p_cls", "p_loc", "p_box"]
 
     @cached_property
+    def overlaps(self) -> pd.DataFrame:
+        """Each detection beside each ground truth of its image; one row per pair: ``detection``
+        (row number), ``truth`` (id), ``iou`` in [0, 1] and ``same_class``."""
+        found = self.detections[["image", "label", *BOX]].rename_axis("detection").reset_index()
+        true = self.dataset.truths.rename(columns={"id": "truth"})
+        pairs = found.merge(true, on="image", suffixes=("", "_true"))
+        both = BOX, [f"{x}_true" for x in BOX]
+        boxes = (Boxes(torch.tensor(pairs[columns].to_numpy(float))) for columns in both)
+        pairs["iou"] = matched_pairwise_iou(*boxes).numpy().astype(float)
+        pairs["same_class"] = pairs.label == pairs.label_true
+        return pairs[["detection", "truth", "iou", "same_class"]]
+
+    def best_overlaps(self, *, same_class: bool) -> pd.DataFrame:
+        """Find the ground truth of the same or of another class that each detection overlaps most:
+        ``truth`` and ``iou`` by row number; 0 where there is none."""
+        pairs = self.overlaps[(self.overlaps.same_class == same_class) & (self.overlaps.iou > 0)]
+        best = pairs.loc[pairs.groupby("detection").iou.idxmax(), ["detection", "truth", "iou"]]
+        return best.set_index("detection").reindex(range(len(self.detections)), fill_value=0)
+
+    @cached_property
     def true_ious(self) -> np.ndarray:
-        return true_ious(self.detections, self.dataset.ground_truth)
+        """The IoU of each detection with the best ground truth of its class, (K,) in [0, 1]."""
+        return self.best_overlaps(same_class=True).iou.to_numpy(float)
 
     @cached_property
     def matched(self) -> pd.DataFrame:
-        """At IoU 0.5, see :func:`~.coco_evaluation.matches`."""
-        options = self.dataset.options | {"iou_thresholds": [0.5]}
-        return matches(evaluate(self.dataset.ground_truth, self.detections, **options))
+        """The detections that count, at IoU 0.5, with the columns of :func:`.matches`."""
+        matched = matches(evaluate(self.dataset, self.detections, iou_thresholds=[0.5]))
+        return self.detections.join(matched[~matched.ignored], how="inner")
+
+    def above(self, threshold: float) -> "Run":
+        """Return the run with the detections from a score upwards only."""
+        kept = self.detections[self.detections.score >= threshold]
+        return replace(self, detections=kept.reset_index(drop=True))
 
 
 def choose_dataset(detector: Detector, dataset_name: str) -> str:
-    """Make ``dataset_name``, by default the config's test set, the one that the detector is tested
-    on; return its name.
+    """Let ``dataset_name``, or else the config's test set, be what is tested on; return its name.
 
     Raises:
         ConfigError: it is not one set, or cannot be read, or does not fit the config.
@@ -92,18 +116,15 @@ def detections_table(instances: Instances, image: int) -> pd.DataFrame:
 def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
     """Detect in all images, one by one so that no padding depends on the neighbours.
 
-    Args:
-        name: what legends call the detector.
-
     Raises:
-        ConfigError: the detector knows classes that the data set has not.
+        ConfigError: the detector, ``name`` in legends, knows classes that the data set has not.
     """
     network, model = detector.network, detector.network.model
     model = model.model if isinstance(model, ScopeNetWithTTA) else model  # its single view
     has_choice = isinstance(model, ScopeNet) and model.num_bins > 1
     data = network.trainer.test_data(network.settings, dataset.name, labelled=True)
     loader = build_detection_test_loader(**data | {"dataset": list(dataset.dicts)})
-    found, borders, predictions = [], [], deque(maxlen=1)
+    found, borders, predictions = [], [], []
     if has_choice:  # the head's raw outputs of the very pass that makes the detections
         hook = model.head.register_forward_hook(lambda _, __, output: predictions.append(output))
     for batch in tqdm(loader, desc=name, unit="image", mininterval=1.0):
@@ -111,14 +132,13 @@ def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
         found.append(detections_table(output["instances"], batch[0]["image_id"]))
         if has_choice:
             gt_instances = [x["instances"].to(model.device) for x in batch]
-            borders.append(border_tables(model, predictions[0], gt_instances))
+            borders.append(border_tables(model, predictions.pop(), gt_instances))
     if has_choice:
         hook.remove()
     detections = add_shape(pd.concat(found, ignore_index=True))
-    if len(detections) and detections.label.max() >= len(dataset.class_names):
-        raise ConfigError(
-            f"{name} has found class {detections.label.max()}, but data set "
-            f"{dataset.name} has {len(dataset.class_names)} classes."
-        )
+    label, num_classes = detections.label.max(), len(dataset.class_names)
+    if label >= num_classes:
+        where = f"data set {dataset.name} has {num_classes} classes"
+        raise ConfigError(f"{name} has found class {label}, but {where}.")
     tables = (pd.concat(x, ignore_index=True) for x in zip(*borders, strict=True))
     return Run(name, model, dataset, detections, *tables)

@@ -1,27 +1,116 @@
-"""Register the built-in data sets with Detectron2."""
+"""The data sets that come with the project: their names, and how they are written.
 
+They are in COCO format: `<set>/<split>/000000.png` and `<set>/annotations/instances_<split>.json`
+under a common root. The json is written last and in one step, so that its presence says that the
+images are there: an interrupted run never looks like a finished one.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from PIL import Image
+from tqdm import tqdm
 
-from .coco_split import dataset_root
-from .digits import CLASS_NAMES as DIGITS
+from ..atomic import write_json
 
-CLASS_NAMES = {"digits": DIGITS, "trees": ("tree",)}
+CLASS_NAMES = {"digits": tuple("0123456789"), "trees": ("tree",)}
+
+Box = tuple[int, int, int, int]  # x, y of the top left corner, width, height in px (COCO's XYWH)
+
+
+def dataset_root() -> Path:
+    """Return the directory of all data sets: `$DETECTRON2_DATASETS`, or `datasets`."""
+    return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
 def register_builtin_datasets() -> None:
-    """Register `digits_train`, `digits_val`, `trees_train` and `trees_val`.
+    """Register `digits_train`, `digits_val`, `trees_train` and `trees_val`, once.
 
-    Their files are looked for under `dataset_root()` as it is now, when they are used; they need
-    not exist yet. Calling this again changes nothing.
+    Their files are looked for under `dataset_root()` as it is now, when they are used.
     """
     for dataset, class_names in CLASS_NAMES.items():
         for split in ("train", "val"):
             name = f"{dataset}_{split}"
             if name in DatasetCatalog:
                 continue
-            folder = dataset_root() / dataset
-            json_file = folder / "annotations" / f"instances_{split}.json"
-            register_coco_instances(name, {}, str(json_file), str(folder / split))
+            files = CocoSplit(dataset_root() / dataset, split, class_names, info={})
+            register_coco_instances(name, {}, str(files.json_path), str(files.image_dir))
             # Known before the json is read: a model can be built and drawn with without the data.
             MetadataCatalog.get(name).thing_classes = list(class_names)
+
+
+class Sample(NamedTuple):
+    """One annotated image."""
+
+    image: np.ndarray  # (height, width, 3) uint8 RGB
+    boxes: Sequence[Box]
+    labels: Sequence[int]  # the class of each box, an index into the class names from 0
+
+
+@dataclass(frozen=True)
+class CocoSplit:
+    """A split of a data set, on disk or to be written."""
+
+    folder: Path  # of the data set, such as `datasets/digits`
+    name: str  # of the split, such as `train`
+    class_names: Sequence[str]  # category i + 1 is called `class_names[i]`
+    info: dict[str, Any]  # json values that determine the contents, hence no date
+    licenses: Sequence[dict[str, Any]] = ()  # COCO's fields, as `info`
+
+    @property
+    def image_dir(self) -> Path:
+        return self.folder / self.name
+
+    @property
+    def json_path(self) -> Path:
+        return self.folder / "annotations" / f"instances_{self.name}.json"
+
+    def is_complete(self) -> bool:
+        """Tell whether the split is on disk, with this very `info` and with all of its images."""
+        try:
+            content = json.loads(self.json_path.read_text())
+            file_names = {image["file_name"] for image in content["images"]}
+            return content["info"] == self.info and file_names <= set(os.listdir(self.image_dir))
+        except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+            return False
+
+    def write(self, samples: Iterable[Sample], total: int | None = None) -> None:
+        """Write the images, then the json, in place of any earlier version of the split.
+
+        Args:
+            samples: the images in order; image k gets the id k and the file name of k.
+            total: how many there are, for the progress bar.
+        """
+        # The json goes first: what is left behind by an interruption must not look complete.
+        self.json_path.unlink(missing_ok=True)
+        self.json_path.parent.mkdir(parents=True, exist_ok=True)
+        self.image_dir.mkdir(parents=True, exist_ok=True)
+        for path in self.image_dir.glob("*.png"):
+            path.unlink()
+        images, annotations = [], []
+        for index, sample in enumerate(tqdm(samples, desc=str(self.image_dir), total=total)):
+            file_name = f"{index:06d}.png"
+            Image.fromarray(sample.image).save(self.image_dir / file_name)
+            height, width = sample.image.shape[:2]
+            size = {"width": width, "height": height}
+            images.append({"id": index, "file_name": file_name, **size, "license": 1})
+            for box, label in zip(sample.boxes, sample.labels, strict=True):
+                # Ids start at 1: COCOeval takes 0, of a matched ground truth, for "not matched".
+                ids = {"id": len(annotations) + 1, "image_id": index, "category_id": label + 1}
+                shape = {"bbox": list(box), "area": box[2] * box[3], "iscrowd": 0}
+                annotations.append(ids | shape)
+        content = {
+            "info": self.info,
+            "licenses": list(self.licenses),
+            "categories": [{"id": i + 1, "name": n} for i, n in enumerate(self.class_names)],
+            "images": images,
+            "annotations": annotations,
+        }
+        write_json(self.json_path, content)

@@ -6,6 +6,7 @@ Boxes are COCO's XYWH in px of the image file, x and y of the top left corner.
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import count
 from os import PathLike
 from typing import Any
@@ -14,6 +15,7 @@ from pycocotools import mask as masks
 
 from ..errors import ConfigError
 
+Json = dict[str, Any]  # an object of the file, or all of it
 # The parts of the format, and the fields without which nothing can be made of their entries.
 REQUIRED = {
     "images": ("id", "file_name", "width", "height"),
@@ -29,12 +31,9 @@ MAX_ID = 2**53  # of an annotation; COCOeval writes its id into an array of floa
 _COMPRESSED = re.compile("[0-o]*[0-O]")
 
 
-def parse_json(path: str | PathLike) -> dict[str, Any]:
-    """Read a json that is in COCO's annotation format, whatever stands in its entries.
-
-    Raises:
-        ConfigError: there is no such file, it is not json, or not in COCO's annotation format.
-    """
+def parse_json(path: str | PathLike) -> Json:
+    """Read a json in COCO's annotation format, whatever stands in its entries; another file, or
+    none, is a ConfigError."""
     try:
         with open(path, encoding="utf-8") as f:
             content = json.load(f)
@@ -53,33 +52,22 @@ def parse_json(path: str | PathLike) -> dict[str, Any]:
             raise ConfigError(
                 f'{path} is not in COCO\'s annotation format: it has no list of objects "{part}".'
             )
-    if not content["categories"]:
-        raise ConfigError(f"{path} names no categories; give each class an id and a name there.")
-    if not content["images"]:
-        raise ConfigError(f"{path} names no images.")
+    for part in ("categories", "images"):
+        if not content[part]:
+            raise ConfigError(f"{path} names no {part}; each has {', '.join(REQUIRED[part])}.")
     return content
 
 
-def read_coco_json(path: str | PathLike) -> dict[str, Any]:
-    """Read a json in COCO's annotation format, all of whose entries can be understood.
-
-    Raises:
-        ConfigError: see :func:`parse_json` and :func:`check_entries`.
-    """
+def read_coco_json(path: str | PathLike) -> Json:
+    """Read a json in COCO's annotation format and look whether all entries can be understood."""
     content = parse_json(path)
     check_entries(content, str(path))
     return content
 
 
-def check_entries(content: dict[str, Any], name: str) -> None:
-    """Look whether all entries can be understood; they need not be usable.
-
-    Args:
-        name: what the message begins with.
-
-    Raises:
-        ConfigError: a field is missing, category ids or names repeat, or ids cannot be ordered.
-    """
+def check_entries(content: Json, name: str) -> None:
+    """Look whether all entries can be understood, if not used: a missing field, categories that
+    repeat an id or a name, and ids that cannot be ordered are a ConfigError."""
     for part in REQUIRED:
         for i, entry in enumerate(content[part]):
             if missing := missing_fields(entry, part):
@@ -96,12 +84,12 @@ def check_entries(content: dict[str, Any], name: str) -> None:
             raise ConfigError(f"{name}: some ids of its {part} are numbers, some are text.")
 
 
-def missing_fields(entry: dict[str, Any], part: str) -> list[str]:
+def missing_fields(entry: Json, part: str) -> list[str]:
     """List the fields of ``REQUIRED`` that an entry does not have, or not such as can be used."""
     return [field for field in REQUIRED[part] if not is_given(entry.get(field), field)]
 
 
-def repeated(entries: list[dict[str, Any]], field: str) -> dict[Any, int]:
+def repeated(entries: list[Json], field: str) -> dict[Any, int]:
     """Count how often each value of a field is given that more than one entry has."""
     counts = Counter(x[field] for x in entries if is_given(x.get(field), field))
     return {value: times for value, times in counts.items() if times > 1}
@@ -111,16 +99,11 @@ def is_given(value: Any, field: str) -> bool:
     """Tell whether ``value`` can stand in ``field`` of an entry, see ``REQUIRED``."""
     if field in ("width", "height"):
         return is_number(value) and value >= 1
-    if field in ("file_name", "name"):
-        return isinstance(value, str) and value != "" and _is_unicode(value)
+    is_text = field in ("file_name", "name")
     if isinstance(value, str):
-        return _is_unicode(value)
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_unicode(text: str) -> bool:
-    # Half of a surrogate pair can be written in json, but nowhere else.
-    return not any("\ud800" <= x <= "\udfff" for x in text)
+        # Half of a surrogate pair can be written in json, but nowhere else.
+        return (not is_text or value != "") and not any("\ud800" <= x <= "\udfff" for x in value)
+    return not is_text and isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
@@ -128,27 +111,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
-def ordered_categories(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Sort the categories by their ids, as Detectron2 counts the classes."""
-    # Numbers first: what has not been through `read_coco_json` may have ids of both types.
-    return sorted(content["categories"], key=lambda x: (isinstance(x["id"], str), x["id"]))
+def classes_of(content: Json) -> dict[Any, str]:
+    """Return the names by category ids, sorted by these, as Detectron2 counts the classes."""
+    # Numbers first: a json that is only checked may have ids of both types.
+    categories = sorted(content["categories"], key=lambda x: (isinstance(x["id"], str), x["id"]))
+    return {x["id"]: x["name"] for x in categories}
 
 
-def class_names(content: dict[str, Any]) -> list[str]:
-    """List the class names in the order in which Detectron2 counts them."""
-    return [x["name"] for x in ordered_categories(content)]
-
-
-def class_of_category(content: dict[str, Any]) -> dict[Any, int]:
-    """Number the classes from 0, by category id."""
-    return {x["id"]: i for i, x in enumerate(ordered_categories(content))}
-
-
-def find_box(annotation: dict[str, Any]) -> Any:
-    """Return what an annotation has as its box: "bbox" or else what encloses its segmentation.
-
-    It may be anything, see :func:`box_problem`; None if there is nothing.
-    """
+def find_box(annotation: Json) -> Any:
+    """Return "bbox" or else what encloses the segmentation: anything, see :func:`box_problem`, and
+    None if there is nothing."""
     if annotation.get("bbox"):
         return annotation["bbox"]
     segmentation = annotation.get("segmentation")
@@ -166,11 +138,8 @@ def find_box(annotation: dict[str, Any]) -> Any:
 
 
 def _check_rle(size: list, counts: list | str) -> None:
-    """Look whether pycocotools can decode a mask.
-
-    Raises:
-        ValueError: it would divide by zero or read beyond the end, which ends the process.
-    """
+    """Raise a ValueError where pycocotools would divide by zero or read beyond the end of a mask,
+    which ends the process."""
     height, width = size
     if not (type(height) is type(width) is int and 0 < height < 2**31 and 0 < width < 2**31):
         raise ValueError("size")
@@ -198,72 +167,76 @@ def reaches_out(box: Any, width: float, height: float) -> bool:
     return min(x, y) < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE
 
 
-def clip_box(box: Any, width: float, height: float) -> list[float]:
-    """Cut off what a usable box has outside of the image."""
-    x, y, w, h = box
-    left, top = max(x, 0), max(y, 0)
-    return [left, top, min(x + w, width) - left, min(y + h, height) - top]
+def clean(content: Json, unusable: dict[Any, str] | None = None) -> tuple[Json, Counter[str]]:
+    """Copy what can be used of a parsed json, without the images whose ids and reasons are in
+    ``unusable``, and count by reason what is left out.
 
-
-def clean(content: dict[str, Any]) -> tuple[dict[str, Any], Counter[str]]:
-    """Leave out the images and annotations that cannot be used, and complete the others.
-
-    What is kept has a box inside of its image, an area, ``iscrowd``, and an id of its own.
-
-    Args:
-        content: of :func:`read_coco_json`; not changed.
-
-    Returns:
-        the copy, and how many entries were left out for which reason.
+    An annotation that is kept has a box inside of its image, an area, ``iscrowd``, and an id of its
+    own.
     """
-    dropped: Counter[str] = Counter()
+    unusable = unusable or {}
+    complete = complete_entries(content)
+    dropped = Counter({"missing field": sum(len(content[x]) - len(complete[x]) for x in REQUIRED)})
     images: dict[Any, dict] = {}
-    for image in content["images"]:
-        images.setdefault(image["id"], image)
-    if number := len(content["images"]) - len(images):
-        dropped["repeated image id"] = number
-    categories = {x["id"] for x in content["categories"]}
-    # The id 0 is given away anew, too: COCOeval takes it for "not matched".
-    seen, ids = {0}, [x["id"] for x in content["annotations"]]
-    free = count(1 + max([0, *filter(_is_countable, ids)]))
+    for image in complete["images"]:
+        if image["id"] in unusable:
+            dropped[unusable[image["id"]]] += 1
+        elif image["id"] in images:
+            dropped["repeated image id"] += 1
+        else:
+            images[image["id"]] = image
     kept = []
-    for annotation in content["annotations"]:
-        image = images.get(annotation["image_id"])
-        if problem := annotation_problem(annotation, image, categories):
+    for annotation, image, box, problem in inspected(complete):
+        if annotation["image_id"] in unusable:
+            problem = "box of an image that is left out"
+        if problem:
             dropped[problem] += 1
-            continue
-        number = annotation["id"]
-        if not _is_countable(number) or number in seen:
-            number = next(free)
-        seen.add(number)
-        kept.append(annotation | _usual_fields(annotation, image) | {"id": number})
-    return content | {"images": [*images.values()], "annotations": kept}, dropped
+        else:
+            kept.append(annotation | _usual_fields(annotation, image, box))
+    _number_anew(kept)
+    cleaned = content | complete | {"images": [*images.values()], "annotations": kept}
+    return cleaned, +dropped  # without zeros
 
 
-def _is_countable(number: Any) -> bool:
-    """Tell whether COCOeval can work with an annotation of this id."""
-    return isinstance(number, int) and abs(number) < MAX_ID
+def complete_entries(content: Json) -> dict[str, list[Json]]:
+    """Keep the entries that have all fields of ``REQUIRED``, by part."""
+    return {part: [x for x in content[part] if not missing_fields(x, part)] for part in REQUIRED}
 
 
-def _usual_fields(annotation: dict, image: dict) -> dict[str, Any]:
-    box = clip_box(find_box(annotation), image["width"], image["height"])
+def inspected(complete: dict[str, list[Json]]) -> Iterator[tuple[Json, Json | None, Any, str]]:
+    """Yield each annotation with its image, what it has as its box, and what keeps it from being
+    used; "" if nothing does."""
+    images = {x["id"]: x for x in reversed(complete["images"])}  # the first one of an id
+    categories = {x["id"] for x in complete["categories"]}
+    for annotation in complete["annotations"]:
+        image, box = images.get(annotation["image_id"]), find_box(annotation)
+        if image is None:
+            problem = "unknown image id"
+        elif annotation["category_id"] not in categories:
+            problem = "unknown category id"
+        else:
+            problem = box_problem(box, image["width"], image["height"])
+        yield annotation, image, box, problem
+
+
+def _usual_fields(annotation: dict, image: dict, box: list[float]) -> Json:
+    x, y, width, height = box
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
     area = annotation.get("area")
     return {
-        "bbox": box,
-        "area": area if is_number(area) and area > 0 else box[2] * box[3],
+        "bbox": [left, top, right - left, bottom - top],
+        "area": area if is_number(area) and area > 0 else (right - left) * (bottom - top),
         "iscrowd": int(annotation.get("iscrowd") in (1, True)),
     }
 
 
-def annotation_problem(annotation: dict, image: dict | None, categories: set) -> str:
-    """Say what keeps an annotation from being used; "" if nothing does.
-
-    Args:
-        image: the one it belongs to, None if there is none.
-        categories: the ids.
-    """
-    if image is None:
-        return "unknown image id"
-    if annotation["category_id"] not in categories:
-        return "unknown category id"
-    return box_problem(find_box(annotation), image["width"], image["height"])
+def _number_anew(annotations: list[Json]) -> None:
+    """Change the ids that repeat or that COCOeval cannot work with."""
+    ids = {x["id"] for x in annotations if isinstance(x["id"], int) and abs(x["id"]) < MAX_ID}
+    unused = count(1 + max([0, *ids]))
+    ids.discard(0)  # COCOeval takes it for "not matched"
+    for annotation in annotations:
+        if annotation["id"] not in ids:
+            annotation["id"] = next(unused)
+        ids.discard(annotation["id"])

@@ -1,7 +1,6 @@
 """YOLO and Pascal VOC folders as COCO json, read by the package `globox`; ``scopenet convert``."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 from ..atomic import write_json
 from ..errors import ConfigError
 from ..images import images_in, orientation_of, reason_of
-from .coco_json import class_names, read_coco_json
+from .coco_json import classes_of, read_coco_json
 
 SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
 
@@ -19,21 +18,16 @@ SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
 def convert(
     kind: str, *, labels: Path, images: Path, names: Path | None, like: Path | None, output: Path
 ) -> dict[str, int]:
-    """Write ``output``, a COCO json of all images below ``images``.
+    """Write a COCO json of all images below ``images``, and count what is in it.
 
     Args:
         kind: one of ``SUFFIXES``.
         labels: the folder of the label files, laid out as the images are.
-        names: the class names: one a line, or a YOLO ``data.yaml``; needed for "yolo".
+        names: see :func:`read_names`; "yolo" needs them, or ``like``.
         like: a COCO json whose categories are taken instead, as for a validation split.
-        output: the file to write; its file names start from ``images``.
-
-    Returns:
-        how many images, boxes and categories were written.
 
     Raises:
-        ConfigError: globox or a folder is missing, a label file is malformed, or a class has no
-            name.
+        ConfigError: globox or a folder is missing, a label file is malformed, a class has no name.
     """
     try:
         import globox
@@ -42,7 +36,10 @@ def convert(
     if not labels.is_dir():
         raise ConfigError(f"The folder {labels} does not exist.")
     files = images_in(images, recursive=True)
-    classes = class_names(read_coco_json(like)) if like else read_names(names) if names else None
+    if like:
+        classes = [*classes_of(read_coco_json(like)).values()]
+    else:
+        classes = read_names(names) if names else None
     if kind == "yolo" and classes is None:
         raise ConfigError("YOLO labels are numbers: give the class names by --names or --like.")
     parsed = [_parse(globox, kind, labels, images, file) for file in files]
@@ -54,21 +51,22 @@ def convert(
     content = globox.AnnotationSet(parsed).to_coco(
         label_to_id=ids, imageid_to_id={x.image_id: i + 1 for i, x in enumerate(parsed)}
     )
-    _write(content, classes, output)
+    content["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(classes)]
+    for i, annotation in enumerate(content["annotations"]):
+        # Ids start at 1: COCOeval takes the id 0 of a matched ground truth for "not matched".
+        annotation["id"] = i + 1
+        del annotation["segmentation"]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(output, content)
     return {k: len(content[k]) for k in ("images", "annotations", "categories")}
 
 
 def read_names(path: Path) -> list[str]:
-    """Read the class names of a text file, one a line, or the "names" of a YOLO ``data.yaml``.
-
-    Raises:
-        ConfigError: the file cannot be read or names no classes.
-    """
+    """Read the class names of a text file, one a line, or the "names" of a YOLO ``data.yaml``."""
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() not in (".yaml", ".yml"):
-            names: Any = [line.strip() for line in text.splitlines() if line.strip()]
-        else:
+        names: Any = [line.strip() for line in text.splitlines() if line.strip()]
+        if path.suffix.lower() in (".yaml", ".yml"):
             names = yaml.safe_load(text)["names"]
             if isinstance(names, dict):  # number -> name
                 names = [names[i] for i in range(len(names))]
@@ -82,39 +80,25 @@ def read_names(path: Path) -> list[str]:
 def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> Any:
     """Let globox read the labels of one image; without a label file it has no boxes."""
     name = file.relative_to(images)
-    label = (labels / name).with_suffix(SUFFIXES[kind])
-    size = _size_of(file)
-    if not label.is_file():
-        return globox.Annotation(name.as_posix(), size, [])
+    label, size, boxes = (labels / name).with_suffix(SUFFIXES[kind]), _size_of(file), []
     try:
-        if kind == "yolo":
-            parsed = globox.Annotation.from_yolo_v5(label, image_size=size)
-        else:
-            parsed = globox.Annotation.from_pascal_voc(label)
+        if label.is_file() and kind == "yolo":
+            boxes = globox.Annotation.from_yolo_v5(label, image_size=size).boxes
+        elif label.is_file():
+            boxes = globox.Annotation.from_pascal_voc(label).boxes
     except Exception as error:  # globox's own, and those of text that is no number
         raise ConfigError(f"{label} cannot be read: {error}.") from error
     # VOC's own idea of file name and size is often another file's.
-    return globox.Annotation(name.as_posix(), size, parsed.boxes)
+    return globox.Annotation(name.as_posix(), size, boxes)
 
 
 def _size_of(file: Path) -> tuple[int, int]:
     """Return width and height of an image as training reads it, turned by its EXIF orientation."""
     try:
         with Image.open(file) as image:
-            is_lying = orientation_of(image) > 4
-            return image.size[::-1] if is_lying else image.size
+            return image.size[::-1] if orientation_of(image) > 4 else image.size
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         raise ConfigError(f"{file} cannot be read: {reason_of(error)}.") from error
-
-
-def _write(content: dict[str, Any], classes: Sequence[str], output: Path) -> None:
-    content["categories"] = [{"id": i + 1, "name": name} for i, name in enumerate(classes)]
-    for i, annotation in enumerate(content["annotations"]):
-        # Ids start at 1: COCOeval takes the id 0 of a matched ground truth for "not matched".
-        annotation["id"] = i + 1
-        del annotation["segmentation"]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(output, content)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode
 
 from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
-from .coco_json import class_names, class_of_category, clean, read_coco_json
+from .coco_json import classes_of, clean, read_coco_json
 
 FIELDS = ("name", "json", "images")
 FLAG_NAMES = {"train": "own_train", "val": "own_val"}
@@ -31,11 +31,8 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
-    """Return the entry of each split that is given by flags, by "train" and "val".
-
-    Raises:
-        ConfigError: a json without its folder, or the reverse.
-    """
+    """Return the entry of each split that is given by flags, by "train" and "val"; a json without
+    its folder, or the reverse, is a ConfigError."""
     entries = {}
     for split, name in FLAG_NAMES.items():
         json_file, images = (getattr(args, f"{split}_{x}", "") for x in ("json", "images"))
@@ -51,28 +48,23 @@ def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
 def use_custom_datasets(
     config: Config, flags: dict[str, dict[str, str]], *, training: bool
 ) -> None:
-    """Register the data sets of ``config`` and of the flags, and give the model their classes.
-
-    Args:
-        config: changed: the flags' data sets, and the number of classes.
-        flags: of :func:`entries_of_flags`.
-        training: whether the training set is used.
+    """Register the data sets of ``config``, or of :func:`entries_of_flags` in their place, and
+    change ``config`` to use them and to have as many classes.
 
     Raises:
         ConfigError: an entry or its file is not what it should be, or two splits differ in their
             classes.
     """
-    if flags and training and "train" not in flags:
-        raise ConfigError("Training needs --train-json and --train-images; give both.")
-    if flags and not training and "val" not in flags:
-        raise ConfigError("--eval-only needs --val-json and --val-images; give both.")
     if flags:
+        who, split = ("Training", "train") if training else ("--eval-only", "val")
+        if split not in flags:
+            raise ConfigError(f"{who} needs --{split}-json and --{split}-images; give both.")
         _add_entries(config, flags)
     for entry in config.DATASETS.CUSTOM if isinstance(config, CfgNode) else flags.values():
         register(entry)
     datasets = settings_of(config).DATASETS
     used = (*(datasets.TRAIN if training else ()), *datasets.TEST)
-    if names := check_classes([x for x in used if is_custom(x)]):
+    if names := _shared_classes([x for x in used if is_custom(x)]):
         set_num_classes(config, len(names))
 
 
@@ -89,72 +81,12 @@ def _add_entries(config: Config, flags: dict[str, dict[str, str]]) -> None:
         config.dataloader.test.dataset.names = test or []
 
 
-def register(entry: dict[str, str]) -> None:
-    """Register one entry with Detectron2, in place of an earlier one of its name.
-
-    Raises:
-        ConfigError: the entry is malformed, its files are missing, or its name is taken.
-    """
-    if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
-        raise ConfigError(f"An entry of DATASETS.CUSTOM has {', '.join(FIELDS)}; this is {entry}.")
-    name, json_file, images = (entry[field] for field in FIELDS)
-    if not all(isinstance(x, str) and x for x in (name, json_file, images)):
-        raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
-    if not os.path.isdir(images):
-        raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    content = read_coco_json(json_file)
-    if name in DatasetCatalog:
-        if not is_custom(name):
-            raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: load(json_file, images))
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=images,
-        evaluator_type="coco",
-        is_custom=True,
-        thing_classes=class_names(content),
-        thing_dataset_id_to_contiguous_id=class_of_category(content),
-    )
-
-
-def register_available(cfg: CfgNode) -> None:
-    """Register those entries of ``cfg`` whose files are here.
-
-    A trained model is used elsewhere, too, where its data are not.
-
-    Raises:
-        ConfigError: as :func:`register`, but for missing files.
-    """
-    for entry in cfg.DATASETS.CUSTOM:
-        paths = (entry.get(field) for field in FIELDS[1:]) if isinstance(entry, dict) else ()
-        if all(isinstance(x, str) and os.path.exists(x) for x in paths):
-            register(entry)
-
-
-def is_custom(name: str) -> bool:
-    """Tell whether a data set was registered here."""
-    return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)
-
-
-def check_classes(names: list[str]) -> list[str]:
-    """Look whether data sets have the same classes.
-
-    Args:
-        names: registered data sets that are used together.
-
-    Returns:
-        the class names that they share; empty without data sets.
-
-    Raises:
-        ConfigError: they differ in their classes or in the order of these.
-    """
+def _shared_classes(names: list[str]) -> list[str]:
+    """Return the class names of data sets that are used together, or complain that they differ."""
     if not names:
         return []
-    first = MetadataCatalog.get(names[0])
-    for name in names[1:]:
-        other = MetadataCatalog.get(name)
+    first, *others = map(MetadataCatalog.get, names)
+    for other in others:
         ours, theirs = first.thing_classes, other.thing_classes
         if ours != theirs:
             unknown = sorted(set(theirs) - set(ours)) or sorted(set(ours) - set(theirs))
@@ -166,46 +98,74 @@ def check_classes(names: list[str]) -> list[str]:
     return first.thing_classes
 
 
-def load(json_file: str, images: str) -> list[dict[str, Any]]:
-    """Return the usable part of a COCO json in Detectron2's format, and log what is left out.
+def register(entry: dict[str, str]) -> None:
+    """Register one entry with Detectron2, in place of an earlier one of its name. One that is
+    malformed, lacks its files or has the name of another data set is a ConfigError."""
+    if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
+        raise ConfigError(f"An entry of DATASETS.CUSTOM has {', '.join(FIELDS)}; this is {entry}.")
+    name, json_file, images = (entry[field] for field in FIELDS)
+    if not all(isinstance(x, str) and x for x in (name, json_file, images)):
+        raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
+    if not os.path.isdir(images):
+        raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
+    classes = classes_of(read_coco_json(json_file))
+    if name in DatasetCatalog:
+        if not is_custom(name):
+            raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: load(json_file, images))
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=images,
+        evaluator_type="coco",
+        is_custom=True,
+        thing_classes=[*classes.values()],
+        thing_dataset_id_to_contiguous_id={number: i for i, number in enumerate(classes)},
+    )
 
-    Raises:
-        ConfigError: no annotation is usable; see also :func:`~.coco_json.read_coco_json`.
-    """
+
+def register_available(cfg: CfgNode) -> None:
+    """Register those entries of ``cfg`` whose files are here: a trained model is used elsewhere,
+    too, where its data are not."""
+    for entry in cfg.DATASETS.CUSTOM:
+        paths = (entry.get(field) for field in FIELDS[1:]) if isinstance(entry, dict) else ()
+        if all(isinstance(x, str) and os.path.exists(x) for x in paths):
+            register(entry)
+
+
+def is_custom(name: str) -> bool:
+    """Tell whether a data set was registered here."""
+    return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)
+
+
+def load(json_file: str, images: str) -> list[dict[str, Any]]:
+    """Return the usable part of a COCO json in Detectron2's format, and log what is left out; if
+    nothing is usable, that is a ConfigError."""
+    logger = logging.getLogger(__name__)
     content, dropped = clean(read_coco_json(json_file))
     for problem, number in dropped.items():
-        logging.getLogger(__name__).warning(f"{json_file}: {number} left out: {problem}.")
+        logger.warning(f"{json_file}: {number} left out: {problem}.")
     if all(x["iscrowd"] for x in content["annotations"]):
         raise ConfigError(
             f"{json_file} has no usable boxes, or of crowds only; scopenet check says what is "
             "wrong."
         )
-    dicts = to_dicts(content, images)
-    used = {x["category_id"] for sample in dicts for x in sample["annotations"]}
-    if unused := [x for i, x in enumerate(class_names(content)) if i not in used]:
-        logging.getLogger(__name__).warning(f"{json_file} has no boxes of {', '.join(unused)}.")
-    return dicts
+    used = {x["category_id"] for x in content["annotations"]}
+    if unused := [name for number, name in classes_of(content).items() if number not in used]:
+        logger.warning(f"{json_file} has no boxes of {', '.join(unused)}.")
+    return to_dicts(content, images)
 
 
 def to_dicts(content: dict[str, Any], images: str) -> list[dict[str, Any]]:
     """Convert a cleaned json to Detectron2's format."""
-    classes = class_of_category(content)
-    dicts = {
-        x["id"]: {
-            "file_name": os.path.join(images, x["file_name"]),
-            "image_id": x["id"],
-            "height": x["height"],
-            "width": x["width"],
-            "annotations": [],
-        }
-        for x in content["images"]
-    }
-    for annotation in content["annotations"]:
-        fields = {
-            "bbox": annotation["bbox"],
-            "bbox_mode": BoxMode.XYWH_ABS,
-            "category_id": classes[annotation["category_id"]],
-            "iscrowd": annotation["iscrowd"],
-        }
-        dicts[annotation["image_id"]]["annotations"].append(fields)
+    classes = {number: i for i, number in enumerate(classes_of(content))}
+    dicts = {}
+    for x in content["images"]:
+        path, size = os.path.join(images, x["file_name"]), {k: x[k] for k in ("height", "width")}
+        dicts[x["id"]] = {"file_name": path, "image_id": x["id"], **size, "annotations": []}
+    for x in content["annotations"]:
+        box = {"bbox": x["bbox"], "bbox_mode": BoxMode.XYWH_ABS}
+        fields = {"category_id": classes[x["category_id"]], "iscrowd": x["iscrowd"]}
+        dicts[x["image_id"]]["annotations"].append(box | fields)
     return [*dicts.values()]

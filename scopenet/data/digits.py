@@ -20,9 +20,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from .coco_split import Box, CocoSplit, Sample, dataset_root
+from .builtin import CLASS_NAMES, Box, CocoSplit, Sample, dataset_root
 
-CLASS_NAMES = tuple("0123456789")
 MAX_DIGITS = 6  # per image
 MIN_SCALE = 12  # sqrt(w * h) of the smallest box, in pixels
 MAX_SCALE = 0.6  # sqrt(w * h) of the largest box, in sides of the image
@@ -36,36 +35,25 @@ TRIES = 100  # to find a free place for one more digit
 
 _SPLIT_KEYS = {"train": 0, "val": 1, "scans": 2}  # keep the random streams apart
 
+_CC_BY = "https://creativecommons.org/licenses/by"
 _LICENSES = (
-    {
-        "id": 1,
-        "name": "Photographs: CC BY 2.0",
-        "url": "https://creativecommons.org/licenses/by/2.0/",
-    },
-    {
-        "id": 2,
-        "name": "Scans: CC BY 4.0",
-        "url": "https://creativecommons.org/licenses/by/4.0/",
-    },
+    {"id": 1, "name": "Photographs: CC BY 2.0", "url": f"{_CC_BY}/2.0/"},
+    {"id": 2, "name": "Scans: CC BY 4.0", "url": f"{_CC_BY}/4.0/"},
 )
 
 
 class Sources(NamedTuple):
-    """Hold what one split is made from.
+    """What one split is made from."""
 
-    `glyphs[i]` is a float array (rows, columns) of ink in [0, 1], cut to its ink, of the class
-    `labels[i]`; `photos` are uint8 RGB arrays (H, W, 3).
-    """
-
-    glyphs: Sequence[np.ndarray]
-    labels: Sequence[int]
-    photos: Sequence[np.ndarray]
+    glyphs: Sequence[np.ndarray]  # (rows, columns) float, ink in [0, 1], cut to the ink
+    labels: Sequence[int]  # the class of each glyph
+    photos: Sequence[np.ndarray]  # (H, W, 3) uint8 RGB
 
 
 def prepare_digits(
     root: Path | None = None, *, train: int = 2000, val: int = 300, size: int = 160, seed: int = 0
 ) -> list[str]:
-    """Write `<root>/digits` in COCO format, except splits that are already there.
+    """Write `<root>/digits`, except splits that are already there; return the names of the others.
 
     Args:
         root: the directory of all data sets, by default `dataset_root()`.
@@ -73,12 +61,9 @@ def prepare_digits(
         size: the side of the square images, in pixels.
         seed: determines everything; an image does not depend on how many others there are.
 
-    Returns:
-        The names of the splits that had to be written.
-
     Raises:
-        ConfigError: scikit-learn is missing, or a number is out of range: an empty split, a
-            negative seed, a `size` that leaves no room for the digits or exceeds the photographs.
+        ConfigError: scikit-learn is missing, a split is empty, the seed is negative, or `size`
+            leaves no room for the digits or exceeds the photographs.
     """
     if min(train, val) < 1 or seed < 0:
         raise ConfigError(
@@ -87,22 +72,17 @@ def prepare_digits(
     folder = (root or dataset_root()) / "digits"
     counts = {"train": train, "val": val}
     splits = [_describe(folder, name, counts[name], size, seed) for name in counts]
+    missing = [split for split in splits if not split.is_complete()]
     # All sources are loaded, and with them all parameters checked, before anything is written.
-    sources = {s.name: load_sources(s.name, size, seed) for s in splits if not s.is_complete()}
-    for split in splits:
-        if split.name in sources:
-            samples = generate(sources[split.name], split.name, counts[split.name], size, seed)
-            split.write(samples, total=counts[split.name])
-    return list(sources)
+    sources = [load_sources(split.name, size, seed) for split in missing]
+    for split, source in zip(missing, sources, strict=True):
+        samples = generate(source, split.name, counts[split.name], size, seed)
+        split.write(samples, total=counts[split.name])
+    return [split.name for split in missing]
 
 
 def load_sources(split: str, size: int, seed: int) -> Sources:
-    """Load the scans and photographs of a split (`train`, `val`) for images of `size` pixels.
-
-    Raises:
-        ConfigError: scikit-learn is missing, or `size` leaves no room for the digits or exceeds
-            the photographs.
-    """
+    """Load the scans and photographs of a split (`train`, `val`) for images of `size` pixels."""
     try:
         from sklearn.datasets import load_digits, load_sample_images
     except ImportError as error:
@@ -236,4 +216,4 @@ def _describe(folder: Path, name: str, count: int, size: int, seed: int) -> Coco
             "(from sklearn.datasets.load_sample_images)",
         ],
     }
-    return CocoSplit(folder, name, CLASS_NAMES, info, _LICENSES)
+    return CocoSplit(folder, name, CLASS_NAMES["digits"], info, _LICENSES)

@@ -7,7 +7,7 @@ worker is in. Here batches are built from indices and augmentation is seeded by
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 
@@ -20,14 +20,9 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import ConfigError
-from ..images import check_png
 from ..processes import leave_signals_to_trainer
-from .unreadable import unreadable_image
-from .usable_boxes import drop_unusable_boxes
+from .unusable import UNREADABLE, Mapper, drop_unusable_boxes, map_image
 
-# Under this key a sample names the files that it takes the place of, and why; a sample of nothing
-# else stands for no readable image at all.
-UNREADABLE = "unreadable_images"
 BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluation
 
 
@@ -41,25 +36,16 @@ class SeededBatchSampler(Sampler):
     """Endless batches of (seed, iteration, index), of each the part of this worker.
 
     All workers walk the same stream and take their slice of every batch, so that N workers together
-    see the batches of one. With orientations given, a batch holds images of one orientation only:
-    less padding.
+    see the batches of one. To resume, set ``start_iter``, the iteration of the first batch.
 
-    Attributes:
-        start_iter: the iteration of the first batch; set it before iterating.
+    Args:
+        size: number of images; none is a ConfigError.
+        batch_size: over all workers; what is no multiple of their number is a ConfigError.
+        is_wide: for each image whether it is wider than high: a batch holds images of one
+            orientation only, which is less padding. None to mix them.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, is_wide: Sequence[bool] | None):
-        """Check that the workers can share such batches.
-
-        Args:
-            size: number of images.
-            batch_size: over all workers; must be a multiple of their number.
-            seed: of the order and of the augmentation.
-            is_wide: for each image whether it is wider than high; None to mix orientations.
-
-        Raises:
-            ConfigError: no images, or a batch size that cannot be shared by the workers.
-        """
         self.num_workers, self.rank = comm.get_world_size(), comm.get_rank()
         if size == 0:
             raise ConfigError("The training set has no images.")
@@ -81,8 +67,7 @@ class SeededBatchSampler(Sampler):
                 group.clear()
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        batches = islice(enumerate(self._global_batches()), self.start_iter, None)
-        for iteration, batch in batches:
+        for iteration, batch in islice(enumerate(self._global_batches()), self.start_iter, None):
             mine = batch[self.rank :: self.num_workers]
             yield [(self.seed, iteration, index) for index in mine]
 
@@ -91,10 +76,10 @@ class SeededBatchSampler(Sampler):
 def seeded_rng(*key: int) -> Iterator[None]:
     """Seed Python's, numpy's and torch's global generators by ``key``, restore them afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence(key).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    words = np.random.SeedSequence(key).generate_state(3).tolist()
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
     try:
         yield
     finally:
@@ -106,9 +91,7 @@ def seeded_rng(*key: int) -> Iterator[None]:
 class ImageDataset(Dataset):
     """Images that are read and mapped when they are asked for."""
 
-    def __init__(
-        self, dicts: Sequence[dict], mapper: Callable[[dict], dict], *, max_unreadable: int
-    ):
+    def __init__(self, dicts: Sequence[dict], mapper: Mapper, *, max_unreadable: int):
         # Serialized, so that loader processes share one copy (https://github.com/pytorch/pytorch/
         # issues/13246).
         self.dicts = DatasetFromList(dicts, copy=False)
@@ -118,40 +101,22 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.dicts)
 
-    def map(self, sample: dict) -> tuple[dict, str]:
-        """Return the mapped image and "", or of one that is unreadable nothing and the reason."""
-        try:
-            if "file_name" in sample:
-                check_png(sample["file_name"])
-            return self.mapper(sample), ""
-        except Exception:
-            problem = unreadable_image(sample)
-            if not problem:  # it is something else that went wrong
-                raise
-            return {}, problem
-
 
 class SeededDataset(ImageDataset):
-    """Maps a (seed, iteration, index) to the mapped, augmented image ``index``."""
+    """Maps (seed, iteration, index) to the augmented image ``index`` or, if that is unreadable, to
+    another one, on which (seed, iteration, index) decides as well."""
 
     def __getitem__(self, key: tuple[int, int, int]) -> dict:
-        """Return the image or, where its file is unreadable, another one.
-
-        (seed, iteration, index) decides on that one as well. See :data:`UNREADABLE` for what is
-        said of such files.
-        """
-        seed, iteration, _ = key
         unreadable: dict[str, str] = {}
         for index in self._candidates(key):
-            sample = self.dicts[index]
-            with seeded_rng(seed, iteration, index):
-                mapped, problem = self.map(sample)
-            if not problem:
+            with seeded_rng(*key[:2], index):
+                mapped = map_image(self.dicts[index], self.mapper)
+            if UNREADABLE not in mapped:
                 return mapped | {UNREADABLE: unreadable}
-            unreadable[sample["file_name"]] = problem
+            unreadable |= mapped[UNREADABLE]
             if len(unreadable) > self.max_unreadable:
                 break
-        return {UNREADABLE: unreadable}
+        return {UNREADABLE: unreadable}  # and no image
 
     def _candidates(self, key: tuple[int, int, int]) -> Iterator[int]:
         yield key[-1]
@@ -160,31 +125,25 @@ class SeededDataset(ImageDataset):
 
 
 class EvaluationDataset(ImageDataset):
-    """Every image once and as it is; an unreadable one is blank, and :data:`UNREADABLE` says so."""
+    """Every image once and as it is; an unreadable one is blank."""
 
     def __getitem__(self, index: int) -> dict:
         sample = self.dicts[index]
-        mapped, problem = self.map(sample)
-        if not problem:
-            return mapped
-        # Without annotations, so that no loss is computed of it.
-        kept = {k: v for k, v in sample.items() if k != "annotations"}
-        blank = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
-        return kept | {"image": blank, UNREADABLE: {sample["file_name"]: problem}}
+        mapped = map_image(sample, self.mapper)
+        if UNREADABLE in mapped:
+            # Without annotations, so that no loss is computed of it.
+            mapped |= {k: v for k, v in sample.items() if k != "annotations"}
+            mapped["image"] = torch.zeros((3, *BLANK_SIZE), dtype=torch.uint8)
+        return mapped
 
 
 class ReportingLoader(DataLoader):
-    """A loader that logs every unreadable image file once, and stops where they are too many."""
+    """A loader of lists of samples that logs every unreadable image file once, and stops where more
+    have been met in this process than its data set allows."""
 
-    def __init__(self, dataset: ImageDataset, *, num_workers: int, **options):
-        """Load lists of samples with ``num_workers`` processes and ``options`` of ``DataLoader``.
-
-        Args:
-            dataset: says how many different unreadable files may be met in this process.
-        """
+    def __init__(self, dataset: ImageDataset, **options):
         super().__init__(
             dataset,
-            num_workers=num_workers,
             collate_fn=trivial_batch_collator,
             worker_init_fn=leave_signals_to_trainer,
             generator=torch.Generator(),  # nothing is taken from the random states of training
@@ -222,18 +181,17 @@ class ReportingLoader(DataLoader):
 def build_train_loader(
     dataset: Sequence[dict],
     *,
-    mapper: Callable[[dict], dict],
+    mapper: Mapper,
     total_batch_size: int,
     seed: int,
     num_workers: int = 0,
     aspect_ratio_grouping: bool = True,
     max_unreadable: int = 0,
 ) -> DataLoader:
-    """Load seeded batches without unusable boxes, from ``loader.batch_sampler.start_iter`` on.
+    """Load seeded batches of dicts in Detectron2's format, without unusable boxes, from
+    ``loader.batch_sampler.start_iter`` on.
 
     Args:
-        dataset: dicts in Detectron2's format.
-        mapper: e.g. ``DatasetMapper(cfg, is_train=True)``.
         total_batch_size: images of an iteration over all workers.
         seed: >= 0, equal in all workers.
         num_workers: loader processes of each worker.
@@ -242,8 +200,7 @@ def build_train_loader(
         max_unreadable: different unreadable files that may be met in this process.
 
     Raises:
-        ConfigError: see :class:`SeededBatchSampler`; and from the loader, too many images cannot be
-            read.
+        ConfigError: as :class:`SeededBatchSampler`; and from the loader, too many unreadable files.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
     sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
@@ -258,17 +215,14 @@ def build_train_loader(
 def build_validation_loader(
     dataset: Sequence[dict],
     *,
-    mapper: Callable[[dict], dict],
+    mapper: Mapper,
     batch_size: int = 1,
     num_workers: int = 0,
     max_unreadable: int = 0,
 ) -> DataLoader:
     """Load every image once and in order; unlike Detectron2's, an unreadable one does not stop it.
 
-    Args:
-        mapper: for AP ``DatasetMapper(cfg, is_train=False)``; for losses one that keeps labels.
-        batch_size: images of one batch of this process.
-        dataset, num_workers, max_unreadable: see :func:`build_train_loader`.
+    ``batch_size`` is that of this process; for the other arguments see :func:`build_train_loader`.
     """
     return ReportingLoader(
         EvaluationDataset(dataset, mapper, max_unreadable=max_unreadable),

@@ -35,11 +35,8 @@ class BorderCounts(NamedTuple):
 
 
 def build_scopenet(cfg: CfgNode) -> ScopeNet:
-    """Build the untrained model, of which only strides, ranges and bins matter.
-
-    Raises:
-        ConfigError: the config is of another detector, which has no bins.
-    """
+    """Build the untrained model, of which only strides, ranges and bins matter; a config of another
+    detector, which has no bins, is a ConfigError."""
     if cfg.MODEL.META_ARCHITECTURE != "ScopeNet":
         raise ConfigError(
             f"--config-file is of a {cfg.MODEL.META_ARCHITECTURE}, but only ScopeNet has bins."
@@ -52,41 +49,29 @@ def build_scopenet(cfg: CfgNode) -> ScopeNet:
 def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
     """Resize (height, width) as training does, at the middle of ``INPUT.MIN_SIZE_TRAIN``."""
     sizes = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
-    middle = sizes[len(sizes) // 2]
-    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range":
-        middle = sum(sizes) // 2
+    is_range = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range"
+    middle = sum(sizes) // 2 if is_range else sizes[len(sizes) // 2]
     if middle == 0:  # Detectron2's way to leave images as they are
         return height, width
     return ResizeShortestEdge.get_output_shape(height, width, middle, cfg.INPUT.MAX_SIZE_TRAIN)
 
 
 def find_narrow(images: Sequence[dict[str, Any]], cfg: CfgNode) -> Iterator[Finding]:
-    """Find images of which resizing for training leaves nothing.
-
-    Args:
-        images: entries of the json with all fields.
-    """
+    """Find images of which resizing for training leaves nothing, by their entries in the json."""
     for image in images:
-        width, height = image["width"], image["height"]
-        resized_height, resized_width = training_sizes(cfg, height, width)
-        if min(resized_height, resized_width) < 1:
-            detail = f"{width}x{height} becomes {resized_width}x{resized_height}"
+        height, width = training_sizes(cfg, image["height"], image["width"])
+        if min(height, width) < 1:
+            detail = f"{image['width']}x{image['height']} becomes {width}x{height}"
             yield Finding("too narrow image", image["file_name"], "images", image["id"], detail)
 
 
 def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> BorderCounts:
-    """Count where the boxes fall that are trained on.
-
-    Args:
-        content: cleaned, see :func:`~scopenet.data.coco_json.clean`.
-        cfg: how images are resized.
-        model: whose assignment and bins are asked.
-    """
+    """Count where the boxes of a cleaned json fall, by the assignment and bins of ``model``."""
     boxes, size = _training_boxes(content, cfg)
     num_levels, num_bins = model.log2_anchor_start.shape
     is_missed = torch.ones(len(boxes), dtype=torch.bool)
     in_bins = torch.zeros(num_levels, num_bins, dtype=torch.long)
-    positives, outside = torch.zeros(num_levels, dtype=torch.long), 0
+    outside = 0
     maps = [torch.empty(1, 1, *(-(-x // stride) for x in size)) for stride in model.strides]
     for start in range(0, len(boxes), CHUNK):
         some = boxes[start : start + CHUNK]
@@ -96,14 +81,13 @@ def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> Bor
         distances = border_distances(found.centers(model.level_strides), some[found.box])  # (P, 4)
         edges = model.bin_edges[found.level]  # (P, N+1)
         is_missed[start + found.box] = False
-        positives += torch.bincount(found.level, minlength=num_levels)
         cell = found.level[:, None] * num_bins + bins.target_bins(distances, edges)  # (P, 4)
         in_bins += torch.bincount(cell.flatten(), minlength=in_bins.numel()).view_as(in_bins)
         outside += int(((distances < edges[:, :1]) | (distances >= edges[:, -1:])).sum())
     return BorderCounts(
         sizes=(boxes[:, 2:] - boxes[:, :2]).numpy(),
         is_missed=is_missed.numpy(),
-        positives=positives.numpy(),
+        positives=(in_bins.sum(1) // 4).numpy(),
         bins=in_bins.numpy(),
         outside=outside,
         edges=model.bin_edges.numpy(),

@@ -4,24 +4,24 @@ The exit code is 0 if training can use everything, 1 if not, 2 if it cannot be t
 """
 
 import argparse
+import csv
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
+from tabulate import tabulate
 
+from ...atomic import write_json
 from ...cli import add_overrides
 from ...config_file import load_config
 from ...errors import ConfigError
-from ..coco_json import class_names, is_given, parse_json
+from ..coco_json import check_entries, classes_of, clean, complete_entries, parse_json
 from ..custom import to_dicts
-from .annotations import check_annotations, complete_entries
 from .borders import BorderCounts, build_scopenet, count_borders, find_narrow
-from .findings import Finding, summary, write_findings
-from .fix import check_target, fixed, write_fixed
-from .images import check_images
-from .pictures import draw_samples
-from .plots import plot_boxes
+from .findings import UNUSABLE, Finding, check_annotations, check_images
+from .pictures import draw_samples, plot_boxes
 
 ERROR_CODE = 2
 CONFIG = "configs/OwnData-ScopeNet_R_50_FPN_GN.yaml"
@@ -49,39 +49,41 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> list[Finding]:
-    """Look at the data set, and write what was found to ``args.output``.
-
-    Args:
-        args: of :func:`parser`.
-
-    Raises:
-        ConfigError: the json, the folder or the config is not what it should be.
-    """
-    if args.fix:
-        check_target(args.fix, args.json)
+    """Look at the data set, and write what was found to ``args.output``; if the json, the folder or
+    the config is not what it should be, that is a ConfigError."""
     if not args.images.is_dir():
         raise ConfigError(f"The image folder {args.images} does not exist.")
+    content = parse_json(args.json)
+    if args.fix and args.fix.exists() and args.fix.samefile(args.json):
+        raise ConfigError(f"--fix {args.fix} is the file to check; name another one.")
     cfg = load_config(args.config_file, args.opts)
     model = build_scopenet(cfg)
-    content = parse_json(args.json)
-    findings = [*check_annotations(content, str(args.json))]
-    named = ("id", "file_name")
-    files = [x for x in content["images"] if all(is_given(x.get(k), k) for k in named)]
-    findings += check_images(files, str(args.images))
-    findings += find_narrow(complete_entries(content, "images"), cfg)
-    usable, dropped = fixed(content, findings)
+    findings = [
+        *check_annotations(content, str(args.json)),
+        *check_images(content["images"], str(args.images)),
+        *find_narrow(complete_entries(content)["images"], cfg),
+    ]
     args.output.mkdir(parents=True, exist_ok=True)
     write_findings(findings, args.output / "findings.csv")
+    usable, dropped = clean(content, {x.id: x.kind for x in findings if x.kind in UNUSABLE})
     counts = count_borders(usable, cfg, model)
     describe(content, findings, counts)
-    draw(usable, counts, cfg, args)
+    plot_boxes(counts, args.output / "boxes.png")
+    if usable["images"]:
+        dicts, names = to_dicts(usable, str(args.images)), [*classes_of(usable).values()]
+        draw_samples(dicts, names, cfg, args.output / "samples", number=args.num_samples)
+    print(f"\nWritten to {args.output}: findings.csv, boxes.png, samples/.")
     if args.fix:
-        write_fixed(usable, args.fix)
-        print(f"Written to {args.fix}: {len(usable['images'])} images, "
-              f"{len(usable['annotations'])} boxes. Left out:")  # fmt: skip
-        for reason, number in dropped.items():
-            print(f"  {number} {reason}")
+        write_fixed(usable, dropped, args.fix)
     return findings
+
+
+def write_findings(findings: Sequence[Finding], path: Path) -> None:
+    """Write a table of all findings, one a line."""
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as f:
+        writer = csv.writer(f)
+        writer.writerow(["severity", *Finding._fields])
+        writer.writerows([x.severity, *x] for x in findings)
 
 
 def describe(content: dict[str, Any], findings: list[Finding], counts: BorderCounts) -> None:
@@ -98,12 +100,28 @@ def describe(content: dict[str, Any], findings: list[Finding], counts: BorderCou
         )
 
 
-def draw(
-    content: dict[str, Any], counts: BorderCounts, cfg: CfgNode, args: argparse.Namespace
-) -> None:
-    """Draw histograms of what is usable, and some of its images."""
-    plot_boxes(counts, args.output / "boxes.png")
-    if content["images"]:
-        dicts, names = to_dicts(content, str(args.images)), class_names(content)
-        draw_samples(dicts, names, cfg, args.output / "samples", number=args.num_samples)
-    print(f"\nWritten to {args.output}: findings.csv, boxes.png, samples/.")
+def summary(findings: Sequence[Finding]) -> str:
+    """Count how often each kind was found, in a table with an example each, errors first."""
+    counts = Counter(x.kind for x in findings)
+    first = {x.kind: x for x in reversed(findings)}.values()
+    rows = []
+    for x in sorted(first, key=lambda x: (x.severity, x.kind)):
+        entry = "" if x.id is None else f" ({x.part} {x.id})"
+        rows.append([x.severity, x.kind, counts[x.kind], Path(x.file).name + entry, x.detail])
+    return tabulate(rows, ["", "what", "how often", "for example", ""], "github")
+
+
+def write_fixed(content: dict[str, Any], dropped: Counter[str], path: Path) -> None:
+    """Write the cleaned copy and say what is not in it, unless it still cannot be trained on."""
+    if all(x["iscrowd"] for x in content["annotations"]):
+        raise ConfigError(f"No usable boxes are left, or of crowds only: {path} is not written.")
+    try:
+        check_entries(content, "The cleaned copy")
+    except ConfigError as error:
+        raise ConfigError(f"{error} This has to be mended by hand.") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+    numbers = f"{len(content['images'])} images, {len(content['annotations'])} boxes"
+    print(f"Written to {path}: {numbers}. Left out:")
+    for reason, number in dropped.items():
+        print(f"  {number} {reason}")

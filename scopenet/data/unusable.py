@@ -1,0 +1,78 @@
+"""What cannot be trained on of any data set in Detectron2's format: boxes that would turn the loss
+to NaN, and images that cannot be read."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+
+from ..images import check_png, reason_of
+from .coco_json import box_problem
+
+# Under this key a sample names the files that cannot be read, and why.
+UNREADABLE = "unreadable_images"
+# Images whose sides differ more may have nothing left of the shorter one when they are resized.
+MAX_RATIO = 100
+Mapper = Callable[[dict], dict]  # such as Detectron2's DatasetMapper
+_MODES = (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)  # others have no px or no four numbers
+
+
+def drop_unusable_boxes(dicts: Sequence[dict]) -> list[dict]:
+    """Copy dicts without the boxes that cannot be trained on; the log counts these."""
+    dropped: Counter[str] = Counter()
+    kept = []
+    for sample in dicts:
+        annotations = sample.get("annotations", [])
+        problems = [_problem_of_box(x, sample) for x in annotations]
+        if any(problems):
+            dropped.update(filter(None, problems))
+            usable = [x for x, p in zip(annotations, problems, strict=True) if not p]
+            sample = sample | {"annotations": usable}
+        kept.append(sample)
+    for problem, number in dropped.items():
+        logging.getLogger(__name__).warning(f"{number} annotations left out: {problem}.")
+    return kept
+
+
+def _problem_of_box(annotation: dict, sample: dict) -> str:
+    if annotation.get("bbox_mode") not in _MODES:
+        return ""
+    box = [float(x) for x in annotation["bbox"]]
+    if len(box) == 4:
+        box = BoxMode.convert(box, annotation["bbox_mode"], BoxMode.XYWH_ABS)
+    return box_problem(box, sample["width"], sample["height"])
+
+
+def map_image(sample: dict, mapper: Mapper) -> dict:
+    """Map a sample; of one whose file is unreadable return nothing but that, as ``UNREADABLE``."""
+    path = sample.get("file_name")
+    try:
+        if path:
+            check_png(path)
+        return mapper(sample)
+    except Exception:
+        problem = path and unreadable_image(sample)
+        if not problem:  # it is something else that went wrong
+            raise
+        return {UNREADABLE: {path: problem}}
+
+
+def unreadable_image(sample: dict) -> str:
+    """Say why the file of a sample cannot be trained on; "" if it can.
+
+    To be asked when it was not mapped: an image that is too narrow may still be large enough.
+    """
+    try:
+        check_png(sample["file_name"])
+        image = read_image(sample["file_name"], format="BGR")
+    except Exception as error:  # a damaged file makes the parsers raise nearly anything
+        return reason_of(error)
+    height, width = image.shape[:2]
+    named = sample.get("width", width), sample.get("height", height)
+    if named != (width, height):
+        return f"{width}x{height} px instead of {named[0]}x{named[1]}"
+    if max(height, width) > MAX_RATIO * min(height, width):
+        return f"{width}x{height} px, too narrow to be resized"
+    return ""
