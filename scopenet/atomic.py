@@ -10,13 +10,6 @@ from typing import Any, BinaryIO
 UNFINISHED = ".unfinished"  # how the name of what is being written begins
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-
-
 def sync_folder(path: Path) -> None:
     """Sync the names in a folder, which then outlive a power failure, too."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -56,11 +49,8 @@ def replacing(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
 def write_file(
     path: Path, write: Callable[[BinaryIO], None], *, unfinished: Path | None = None
 ) -> None:
-    """Write ``path`` whole or not at all, see :func:`replacing`.
-
-    Args:
-        write: is given a file open for writing and reading.
-    """
+    """Let ``write``, which is given a file open for writing and reading, make ``path`` whole or not
+    at all, see :func:`replacing`."""
     with replacing(path, unfinished) as name, open(name, "w+b") as f:
         write(f)
 

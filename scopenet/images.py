@@ -48,11 +48,8 @@ def images_in(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """List the files that are named by files, folders (without the folders in them) and patterns.
-
-    Raises:
-        ConfigError: one of them gives none, or names a file that is no image by its suffix.
-    """
+    """List the files that are named by files, folders (without the folders in them) and patterns;
+    raise a ConfigError if one of them gives none, or a file that is no image by its suffix."""
     files = [x for one in inputs for x in _matches(one)]
     for x in files:
         if x.suffix.lower() in VIDEO_SUFFIXES:
@@ -78,10 +75,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as BGR uint8 (H, W, 3), turned as its EXIF orientation says.
 
     Greyscale, palette and CMYK become colours, transparency is dropped: what Detectron2's
-    ``read_image`` gives, but for damaged PNGs and images of more than 8 bits.
-
-    Raises:
-        ImageError: the file is no image, is damaged, or has more than 8 bits per channel.
+    ``read_image`` gives. Damaged files and those of more than 8 bits raise an ImageError.
     """
     try:
         check_png(path)
@@ -117,13 +111,10 @@ def reason_of(error: Exception) -> str:
 
 
 def check_png(path: str | Path) -> None:
-    """Decode a PNG whose checksums are wrong, to its end.
+    """Raise what PIL says of a PNG that cannot be decoded to its end.
 
-    Detectron2 ignores what PIL raises while it looks for EXIF data, for which a PNG is decoded: of
-    a damaged one it would take what was decoded until then for the image.
-
-    Raises:
-        Exception: what PIL says of a PNG that cannot be decoded to its end.
+    Detectron2 ignores it while it looks for EXIF data, for which a PNG is decoded: of a damaged one
+    it would take what was decoded until then for the image.
     """
     with open(path, "rb") as f:
         if f.read(len(_PNG)) != _PNG:

@@ -36,16 +36,13 @@ def draw_beside_ground_truth(
     score_thresh: float,
     scale: float,
 ) -> np.ndarray:
-    """Draw ground truth on the left, detections on the right, both enlarged ``scale`` times.
+    """Draw ground truth on the left, detections on the right, both enlarged ``scale`` times, as RGB
+    uint8 (scale H, 2 scale W + 4, 3).
 
     Args:
         dataset_dict: the image in Detectron2's format.
-        instances: detections in px of the image file.
+        instances: detections in px of the image file; those below ``score_thresh`` are left out.
         dataset_name: where the class names are from.
-        score_thresh: detections below are not drawn.
-
-    Returns:
-        RGB uint8 (scale H, 2 scale W + 4, 3).
     """
     image = read_image(dataset_dict["file_name"], format="RGB")
     metadata = MetadataCatalog.get(dataset_name)

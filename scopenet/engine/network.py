@@ -51,11 +51,8 @@ class Network:
         return trainer_for(self.config)
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
-        """Return the model's output for an image (H, W, 3), uint8 BGR, in px of the image.
-
-        Raises:
-            ImageError: nothing would be left of the image's shorter side.
-        """
+        """Return the model's output for an image (H, W, 3), uint8 BGR, in px of it; raise an
+        ImageError if resizing leaves nothing of its shorter side."""
         resized = AugInput(image)
         try:
             self.mapper.augmentations(resized)
@@ -74,17 +71,9 @@ class Network:
 
 
 def load_model(config: Config, weights: str, device: str | None = None) -> tuple[nn.Module, dict]:
-    """Build the model of a config and load weights that leave no part of it as it was.
-
-    Args:
-        device: by default the config's.
-
-    Returns:
-        the model, and what the checkpoint holds besides.
-
-    Raises:
-        ConfigError: there is no model of this config, or the weights do not fit it.
-    """
+    """Build the model of a config and load weights that leave no part of it as it was; raise a
+    ConfigError if there is no model or they do not fit. Return with it what else the checkpoint
+    holds."""
     settings = settings_of(config).clone()
     settings.defrost()
     settings.MODEL.DEVICE = device or settings.MODEL.DEVICE

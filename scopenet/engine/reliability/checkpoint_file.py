@@ -25,15 +25,9 @@ _COMMENT_BYTES = len(_MARK) + 64
 
 
 def write_checkpoint(path: Path, data: dict[str, Any]) -> None:
-    """Write a checkpoint, then the tag if it is one to go on from.
-
-    Args:
-        path: in a folder in which no other process writes checkpoints.
-        data: for ``torch.save``.
-
-    Raises:
-        OSError: e.g. the disk is full; the checkpoints that are there are as they were.
-    """
+    """Write ``data`` by ``torch.save``, then the tag if it is a checkpoint to go on from; no other
+    process may write checkpoints into the folder. An OSError leaves those that are there as they
+    were."""
     unfinished = path.with_name(UNFINISHED)
     write_file(path, partial(save_with_checksum, data), unfinished=unfinished)
     if _TO_GO_ON_FROM.fullmatch(path.name):
@@ -42,14 +36,8 @@ def write_checkpoint(path: Path, data: dict[str, Any]) -> None:
 
 
 def save_with_checksum(data: dict[str, Any], f: BinaryIO) -> None:
-    """Save as ``torch.save`` does, with the SHA-256 of the archive as its comment.
-
-    Args:
-        f: an empty file, open for writing and reading.
-
-    Raises:
-        OSError: of the file, which torch hides behind an error of its own.
-    """
+    """Save as ``torch.save`` does to an empty file, open for writing and reading, with the SHA-256
+    of the archive as its comment; raise the file's OSError, which torch hides behind its own."""
     try:
         torch.save(data, f)
     except RuntimeError as error:
@@ -108,15 +96,8 @@ def _tagged(folder: Path) -> list[Path]:
 
 
 def newest_sound(folder: Path) -> tuple[Path, list[Path]]:
-    """Choose the checkpoint to go on from.
-
-    Returns:
-        the checkpoint to go on from, and what should have been used instead, the tag or
-        checkpoints, but is damaged or missing.
-
-    Raises:
-        ConfigError: none is sound.
-    """
+    """Choose the checkpoint to go on from; raise a ConfigError if none is sound. Return with it
+    what should have been used instead, the tag or checkpoints, but is damaged or missing."""
     damaged = [] if _tagged(folder) else [folder / TAG]
     for path in list_checkpoints(folder):
         if is_sound(path):

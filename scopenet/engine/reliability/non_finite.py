@@ -26,11 +26,8 @@ class NonFiniteGuard(HookBase):
     finite; a hook of the trainer that runs single iterations."""
 
     def __init__(self, output_dir: str, max_in_a_row: int, batch_size: int):
-        """
-        Args:
-            max_in_a_row: iterations that may be skipped one after the other, >= 0.
-            batch_size: images per iteration over all workers, for the advice.
-        """
+        """Allow ``max_in_a_row`` skipped iterations; ``batch_size``, over all workers, is for the
+        advice after more."""
         self.folder = Path(output_dir) / FOLDER
         self.max_in_a_row, self.batch_size = max_in_a_row, batch_size
         self.in_a_row = self.skipped = 0
