@@ -44,7 +44,7 @@ INSTALL_REQUIRES = [
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 # Of the subcommands of `scopenet`, by their names.
 DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
-ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1", "scipy>=1.11"]  # analyze
+ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
