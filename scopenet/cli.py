@@ -26,8 +26,8 @@ COMMANDS = {
     "analyze": ("analysis.command", "show on one HTML page what a detector does well and badly"),
     "predict": ("predict.command", "run a detector on images, a video or a webcam"),
     "web": ("predict.web", "run a detector on a web page of this machine"),
-    "export": ("export.command", "write a detector as ONNX, OpenVINO, pt2 or TorchScript"),
-    "publish": ("model_zoo.command", "put a trained model into a model zoo"),
+    "export": ("export.exporting", "write a detector as ONNX, OpenVINO, pt2 or TorchScript"),
+    "publish": ("model_zoo.publishing", "put a trained model into a model zoo"),
 }
 PACKAGES = ("torch", "torchvision", "detectron2", "numpy", "onnxruntime", "openvino")
 

@@ -100,9 +100,9 @@ class Detector:
         from .config_file import override
         from .engine.network import load_network
 
-        name, config, weights = _read_source(source, weights)
+        name, config, weights, class_names = _read_source(source, weights)
         override(config, overrides, name)
-        network = load_network(config, weights, device)
+        network = load_network(config, weights, device, class_names)
         return cls(
             network,
             name=name,
@@ -156,26 +156,27 @@ def _exported_file(path: Path) -> Path:
     return found[0]
 
 
-def _read_source(source: Any, weights: str) -> tuple[str, Any, str]:
-    """Return a short name of the source, its config, and the weights or else the source's own."""
+def _read_source(source: Any, weights: str) -> tuple[str, Any, str, list[str] | None]:
+    """Return a short name of the source, its config, the weights or else the source's own, and the
+    names of the classes where the source has them beside the weights."""
     from .config_file import find_config, read_config
 
     if not isinstance(source, str | os.PathLike):
-        return "config", copy.deepcopy(source), weights
+        return "config", copy.deepcopy(source), weights, None
     path = Path(source)
     if path.is_dir():
         found = [weights, *(str(path / x) for x in CHECKPOINTS if (path / x).is_file())]
         if not any(found):
             raise ConfigError(f"{path} has neither {' nor '.join(CHECKPOINTS)}.")
-        return path.name, _read_training(path), next(filter(None, found))
+        return path.name, _read_training(path), next(filter(None, found)), None
     if path.suffix in (".yaml", ".yml", ".py"):
-        return path.stem, read_config(find_config(str(source))), weights
+        return path.stem, read_config(find_config(str(source))), weights, None
     if path.suffix in (".pth", ".pkl", ".safetensors"):
         raise ConfigError(f"{path} is a checkpoint; name its config, and it as the weights.")
     from .model_zoo import published
 
-    config, own_weights = published(str(source))
-    return path.name, config, weights or own_weights
+    config, own_weights, class_names = published(str(source))
+    return path.name, config, weights or own_weights, class_names
 
 
 def _read_training(folder: Path) -> Any:

@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from urllib.error import URLError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -29,6 +31,18 @@ def refused(what: str) -> Iterator[None]:
         is_known = isinstance(error, ConfigError)
         reason = " ".join((str(error) if is_known else f"{type(error).__name__}, {error}").split())
         raise ConfigError(f"{what}: {reason.rstrip('.!')}.") from error
+
+
+def import_extra(name: str, extra: str) -> ModuleType:
+    """Import a package that not every installation has; a ConfigError says that ``extra``, of this
+    project, installs it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f'{name} is missing here: pip install "scopenet[{extra}]" brings it, as does '
+            f"pip install {name}."
+        ) from error
 
 
 @contextmanager

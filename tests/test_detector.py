@@ -181,6 +181,7 @@ def test_a_published_model(tmp_path, monkeypatch):
     expected = torch.load(tmp_path / "x.pth", weights_only=True)["model"]
     for key, value in detector.network.model.state_dict().items():
         assert torch.equal(value, expected[key]), key
+    assert detector.class_names == ["red", "green", "blue"]  # of a data set that is not known here
     assert "Faster_R_CNN" in refusal(Detector.load, "Faster_R_CNN")
 
 

@@ -17,12 +17,10 @@ from miniature import TRAIN, VAL, mini_datasets
 from scopenet import ConfigError, Detector, cli
 from scopenet.engine.network import Network
 from scopenet.export import exporting
-from scopenet.export.comparison import Agreement, compare
 from scopenet.export.exporting import export
+from scopenet.export.formats import load_pt2, load_torchscript
 from scopenet.export.graph import DetectionGraph
-from scopenet.export.samples import find_samples, spread
-from scopenet.export.torch_models import load_pt2, load_torchscript
-from scopenet.export.verification import Verification
+from scopenet.export.verification import Agreement, Verification, compare, find_samples, spread
 from scopenet.images import read_image
 from scopenet.runtime import Predictor
 

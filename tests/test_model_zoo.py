@@ -137,9 +137,10 @@ def test_trained_config_comes_back(zoo, trained, monkeypatch):
 @pytest.mark.parametrize("name", [CONFIG, CONFIG.removesuffix(".yaml"), f"configs/{CONFIG}"])
 def test_published_by_name(zoo, trained, monkeypatch, name):
     monkeypatch.setenv("SCOPENET_MODEL_ZOO", str(zoo))
-    config, weights = model_zoo.published(name)
+    config, weights, class_names = model_zoo.published(name)
     assert config == model_zoo.get_config(CONFIG, trained=True)
     assert_same(load_file(weights), weights_of(trained))
+    assert class_names == [x["name"] for x in CLASSES]
 
 
 def test_detector_of_a_name(zoo, trained, monkeypatch):

@@ -8,10 +8,9 @@ from zoos import refusal
 
 from scopenet import load_config
 from scopenet.model_zoo.card import training_facts, write_card, write_table
-from scopenet.model_zoo.evaluation import read_evaluation, training_evaluation
 from scopenet.model_zoo.index import Entry, File
 from scopenet.model_zoo.published_config import publishable, read_source
-from scopenet.model_zoo.publishing import changes
+from scopenet.model_zoo.publishing import changes, read_evaluation, training_evaluation
 
 LINES = [
     {"iteration": 9, "bbox/AP": 10.0, "bbox/AP-a/b": 5.0},

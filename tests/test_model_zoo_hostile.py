@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from miniature import one_thread
-from zoos import CONFIG, publish_small, refusal, replace
+from zoos import CONFIG, change_index, publish_small, refusal, replace
 
 from scopenet import cli, model_zoo
 from scopenet.model_zoo.published_config import read_source
@@ -68,6 +68,15 @@ def test_pickle_in_place_of_safetensors(zoo, marker):
 
     path = replace(zoo, ".safetensors", pickle.dumps(Hostile()))
     assert str(path) in refusal(model_zoo.get, CONFIG, trained=True, zoo=zoo)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 100_000, b'"ab"', b"[1]"], ids=range(5))
+def test_names_of_classes_that_are_none(zoo, content):
+    path = replace(zoo, "class_names.json", content)
+    message = refusal(model_zoo.published, CONFIG, zoo=zoo)
+    assert message.startswith(f"{path} holds no names of classes: ")
+    change_index(zoo, lambda entry: entry["files"].pop("class_names.json"))
+    assert model_zoo.published(CONFIG, zoo=zoo)[2] is None
 
 
 def test_weights_that_do_not_fit(zoo):

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from scopenet import ConfigError, Detector, cli, load_config
+from scopenet.predict.files import coco_results, image_ids, write_results
 from scopenet.predict.pictures import draw, write_picture
-from scopenet.predict.results import coco_results, image_ids, write_results
 from scopenet.predict.video import run_video
 from scopenet.visualization import CONFIDENCE_COLORS, CONFIDENCES
 

@@ -6,8 +6,14 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from scopenet import ConfigError
-from scopenet.predict.merging import common_iou, cut_borders, merge
-from scopenet.predict.tiles import check_tiling, predict_tiles, tile_frames
+from scopenet.predict.tiles import (
+    check_tiling,
+    common_iou,
+    cut_borders,
+    merge,
+    predict_tiles,
+    tile_frames,
+)
 
 LEFT, RIGHT = [0, 0, 100, 100], [60, 0, 160, 100]  # tiles of an image of 160 x 100 px
 WHOLE = (100, 160)  # its height and width

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from .. import cli
-from ..runtime.extras import import_extra
+from ..errors import import_extra
 
 PACKAGES = ("jinja2", "pandas")  # not every installation has them
 

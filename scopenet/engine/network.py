@@ -14,7 +14,7 @@ from torch import nn
 
 from ..config_file import Config, settings_of
 from ..data.custom import register_available
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError, refused
 from ..modeling import ScopeNetWithTTA
 from .checkpoint import StrictCheckpointer
 from .checks import check_test_time_augmentation, check_weights
@@ -74,26 +74,29 @@ def load_model(config: Config, weights: str, device: str | None = None) -> tuple
     """Build the model of a config and load weights that leave no part of it as it was; raise a
     ConfigError if there is no model or they do not fit. Return with it what else the checkpoint
     holds."""
-    settings = settings_of(config).clone()
-    settings.defrost()
-    settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
-    try:
+    with refused("The config makes no model"):  # a config of others may ask for anything
+        settings = settings_of(config).clone()
+        settings.defrost()
+        settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
         model = trainer_for(config).build_model(settings)
-    except Exception as error:  # a config of others may ask for anything
-        reason = " ".join(f"{type(error).__name__}, {error}".split()).rstrip(".")
-        raise ConfigError(f"The config makes no model: {reason}.") from error
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"The config makes no model, but a {type(model).__name__}.")
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"it makes a {type(model).__name__}")
     return model, StrictCheckpointer(model).load(weights)
 
 
-def load_network(config: Config, weights: str = "", device: str | None = None) -> Network:
+def load_network(
+    config: Config,
+    weights: str = "",
+    device: str | None = None,
+    class_names: list[str] | None = None,
+) -> Network:
     """Load a trained detector.
 
     Args:
         config: with ``TEST.AUG.ENABLED`` the detector uses test-time augmentation.
         weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
         device: by default the config's.
+        class_names: used where the checkpoint records none.
 
     Raises:
         ConfigError: the config is wrong, or there are no weights that fit it.
@@ -109,7 +112,7 @@ def load_network(config: Config, weights: str = "", device: str | None = None) -
     model, checkpoint = load_model(config, weights, device)
     model.eval()
     datasets = (*settings.DATASETS.TEST, *settings.DATASETS.TRAIN)
-    recorded, count = checkpoint.get("class_names"), getattr(model, "num_classes", 0)
+    recorded, count = checkpoint.get("class_names", class_names), getattr(model, "num_classes", 0)
     class_names, category_ids = _classes(recorded, datasets, count)
     mapper = trainer_for(config).test_mapper(settings)
     if settings.TEST.AUG.ENABLED:

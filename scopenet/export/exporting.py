@@ -1,9 +1,11 @@
-"""From a trained network to a verified file."""
+"""The subcommand ``export``: from a trained network to one file, once it is verified."""
 
+import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,66 +14,24 @@ import yaml
 from detectron2.data.transforms import ResizeShortestEdge
 
 from .. import __version__
+from ..cli import add_detector, add_overrides
 from ..config_file import to_yaml
+from ..detector import Detector
 from ..engine.network import Network
 from ..errors import ConfigError
 from ..images import read_image
 from ..model_zoo.published_config import publishable
 from ..modeling import ScopeNet
-from ..runtime.backends import Backend, OnnxBackend, OpenVinoBackend
-from ..runtime.metadata import Metadata
-from ..runtime.resize import network_size, resize
+from ..runtime.metadata import PRECISIONS, Metadata
+from ..runtime.predictor import network_size, resize
+from .formats import FORMATS
 from .graph import DetectionGraph
-from .onnx_model import write_onnx
-from .openvino_model import write_openvino
-from .samples import find_samples, is_labelled
-from .torch_models import load_pt2, load_torchscript, write_pt2, write_torchscript
-from .verification import Verification, verify
-
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of file; a new one is a row in :data:`FORMATS`.
-
-    Attributes:
-        suffix: of its main file.
-        precisions: it can have.
-        write: (graph, metadata, path, calibration images).
-        load: to be verified.
-    """
-
-    suffix: str
-    precisions: tuple[str, ...]
-    write: Callable[[DetectionGraph, Metadata, Path, Sequence[np.ndarray]], None]
-    load: Callable[[Path], Backend]
-
-
-def _uncalibrated(write: Callable[[DetectionGraph, Metadata, Path], None]) -> Callable:
-    return lambda graph, metadata, path, calibration: write(graph, metadata, path)
-
-
-_ALONE = {"device": "cpu", "precision": None, "num_streams": 1, "num_threads": None}
-FORMATS = {
-    "pt2": Format(".pt2", ("float32",), _uncalibrated(write_pt2), load_pt2),
-    "torchscript": Format(".ts", ("float32",), _uncalibrated(write_torchscript), load_torchscript),
-    "onnx": Format(
-        ".onnx", ("float32",), _uncalibrated(write_onnx), lambda x: OnnxBackend(x, **_ALONE)
-    ),
-    "openvino": Format(
-        ".xml",
-        ("float32", "bfloat16", "int8"),
-        write_openvino,
-        lambda x: OpenVinoBackend(x, **_ALONE),
-    ),
-}
+from .verification import Verification, find_samples, verify
 
 
 def describe(network: Network, precision: str) -> Metadata:
-    """Collect what an exported file is to say of itself.
-
-    Raises:
-        ConfigError: images are not resized by ``ResizeShortestEdge`` alone.
-    """
+    """Collect what an exported file is to say of itself; a ConfigError says that images are resized
+    by something else than ``ResizeShortestEdge``."""
     resizing = list(network.mapper.augmentations.augs)
     if any(type(x) is not ResizeShortestEdge or x.is_range for x in resizing) or len(resizing) > 1:
         raise ConfigError(
@@ -108,8 +68,7 @@ def export(
     Args:
         format_name: one of ``FORMATS``.
         precision: one of the format's.
-        images, num_images: to verify with, a registered data set or a folder, and how many of them
-            (0 is all).
+        images, num_images: to verify with, see :func:`find_samples`.
         calibration, num_calibration_images: the same, to find the ranges of 8-bit integers.
 
     Raises:
@@ -132,11 +91,9 @@ def export(
     with TemporaryDirectory(dir=output, prefix=".unverified-") as folder:
         path = Path(folder, f"model{target.suffix}")
         target.write(graph, metadata, path, [_network_input(x, metadata) for x in to_calibrate])
-        verification = verify(
-            network, target.load(path), records, images if is_labelled(images) else None
-        )
+        verification = verify(network, target.load(path), images, records)
         verification.check(precision)
-        report = json.dumps(verification.to_dict(), indent=1) + "\n"
+        report = json.dumps(asdict(verification), indent=1) + "\n"
         Path(folder, f"verification.{format_name}.json").write_text(report, encoding="utf-8")
         # The main file last: where it is, the others are.
         for part in sorted(Path(folder).iterdir(), key=lambda x: x == path):
@@ -146,5 +103,62 @@ def export(
 
 def _network_input(record: dict, metadata: Metadata) -> np.ndarray:
     image = read_image(record["file_name"])
-    size = network_size(*image.shape[:2], metadata.min_size, metadata.max_size)
-    return resize(image, *size)
+    return resize(image, *network_size(*image.shape[:2], metadata.min_size, metadata.max_size))
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Export a trained ScopeNet and verify it on images, see docs/deployment.md."
+    )
+    add_detector(parser)
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="openvino has all of them"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for model.<suffix>")
+    images = "a registered data set or a folder of images"
+    parser.add_argument(
+        "--images", default="", help=f"to verify with: {images}; by default the config's test set"
+    )
+    parser.add_argument("--num-images", type=int, default=300, help="of them; 0 for all")
+    parser.add_argument(
+        "--calibration", default="", help=f"for int8: {images}; by default the training set"
+    )
+    parser.add_argument("--num-calibration-images", type=int, default=300, help="0 for all")
+    add_overrides(parser)
+    return parser
+
+
+def _source(given: str, datasets: Sequence[str], flag: str) -> str:
+    if given or len(datasets) == 1:
+        return given or datasets[0]
+    raise ConfigError(f"The config names {len(datasets)} data sets; choose one with {flag}.")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and print what the verification saw."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own, which no user can act on
+        path, verification = _export(args)
+    print(f"{path}: {verification.describe()}")
+
+
+def _export(args: argparse.Namespace) -> tuple[Path, Verification]:
+    network = Detector.load(
+        args.model, weights=args.weights, device=args.device, overrides=args.opts
+    ).network
+    if network is None:
+        raise ConfigError(f"{args.model} is exported already; name the config or the training.")
+    datasets, calibration = network.settings.DATASETS, ""
+    if args.precision == "int8":
+        calibration = _source(args.calibration, datasets.TRAIN, "--calibration")
+    return export(
+        network,
+        args.format,
+        args.output,
+        precision=args.precision,
+        images=_source(args.images, datasets.TEST, "--images"),
+        num_images=args.num_images,
+        calibration=calibration,
+        num_calibration_images=args.num_calibration_images,
+    )

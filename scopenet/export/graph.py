@@ -1,9 +1,13 @@
-"""The part of a ScopeNet that is exported: from the pixels of one image to its detections."""
+"""The part of a ScopeNet that is exported: from the pixels of one image, of any size, to its
+detections."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
+
+# Private, but only in this way a size of 1 is left open; a test fails when the name goes.
+from torch.fx.experimental import _config as shape_config
 from torch.nn import functional as F
 
 from ..modeling import ScopeNet
@@ -11,10 +15,11 @@ from ..modeling.detection import detect
 from ..modeling.folding import fold_for_good
 
 MAX_SIDE = 16384  # px; without a bound the exporter's proofs on sizes overflow
+EXAMPLE = torch.zeros(256, 320, 3, dtype=torch.uint8)  # to be traced; the size is left open
 
 
 class DetectionGraph(nn.Module):
-    """Normalization, padding, the network, decoding and NMS of one image of any size.
+    """Normalization, padding, the network, decoding and NMS.
 
     Args:
         model: is copied, and left as it is.
@@ -28,14 +33,8 @@ class DetectionGraph(nn.Module):
         self.reverses_channels = reverses_channels
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Detect objects.
-
-        Args:
-            image: (H, W, 3) uint8 BGR.
-
-        Returns:
-            the fields of :class:`~scopenet.modeling.detection.Detections`, in px of the image.
-        """
+        """Detect objects in an image (H, W, 3) uint8 BGR. Returns the fields of
+        :class:`~scopenet.modeling.detection.Detections`, in px of the image."""
         model = self.model
         height, width = image.shape[:2]
         if torch.compiler.is_exporting():
@@ -56,3 +55,23 @@ class DetectionGraph(nn.Module):
             **model.detection_options,
         )
         return tuple(found)
+
+
+def capture(graph: DetectionGraph) -> torch.export.ExportedProgram:
+    """Write down what the graph computes, as a program without Python."""
+    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    # A side of one cell, as the coarse levels of small images have, is a size like all others.
+    with torch.no_grad(), shape_config.patch(backed_size_oblivious=True):
+        program = torch.export.export(
+            graph, (EXAMPLE,), dynamic_shapes={"image": any_size}, strict=False
+        )
+    # Drop the assertions on sizes (torchvision declares that NMS leaves two boxes or more) and the
+    # source lines, which name folders of this machine.
+    for node in reversed(program.graph.nodes):
+        node.meta.pop("stack_trace", None)
+        is_assertion = node.target is torch.ops.aten._assert_scalar.default
+        is_comparison = getattr(node.target, "__module__", "") == "_operator"
+        if is_assertion or (is_comparison and not node.users):
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
+    return program

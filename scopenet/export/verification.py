@@ -1,26 +1,31 @@
-"""The verification of an exported file, before it may be used."""
+"""Whether an exported file finds what its original finds, seen on images before it may be used."""
 
 import contextlib
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from detectron2.structures import Instances
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Instances, pairwise_iou
 from tqdm import tqdm
 
+from ..engine.checks import check_datasets
 from ..engine.evaluator import CocoEvaluator
 from ..engine.network import Network
 from ..errors import ConfigError
-from ..images import read_image
+from ..images import images_in, read_image
 from ..runtime.backends import Backend
-from ..runtime.predictor import predict
-from ..runtime.resize import resize
-from ..runtime.results import rescale, to_instances
-from .comparison import Agreement, compare
-from .samples import spread
+from ..runtime.predictor import predict, rescale, resize, to_instances
 
+SCORE_THRESH = 0.1  # detections below need no counterpart
+MIN_IOU = 0.9
+# Of float32, where only the order of additions differs.
+MAX_BOX_DIFFERENCE = 0.5  # px
+MAX_SCORE_DIFFERENCE = 1e-3
 # Height and width of inputs that are not resized, px; the first has fewer locations than any
 # TOPK_CANDIDATES_TEST and coarse levels of one cell.
 SIZES = ((33, 47), (96, 256), (333, 250), (480, 640))
@@ -33,24 +38,36 @@ MAX_AP_LOSS = {"float32": 0.1, "bfloat16": 0.2, "int8": 0.4}  # in percent
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How much of what two detectors find is the same."""
+
+    detections: int = 0  # above SCORE_THRESH, of both detectors
+    matched: int = 0  # those with a counterpart in the other detector's
+    max_box_difference: float = 0.0  # between counterparts, px
+    max_score_difference: float = 0.0  # between counterparts, of any of their scores
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(
+            self.detections + other.detections,
+            self.matched + other.matched,
+            max(self.max_box_difference, other.max_box_difference),
+            max(self.max_score_difference, other.max_score_difference),
+        )
+
+    @property
+    def share(self) -> float:
+        return self.matched / self.detections if self.detections else 1.0
+
+
+@dataclass(frozen=True)
 class Verification:
-    """What the comparison of an exported file with its original saw.
+    """What the comparison of an exported file with its original saw."""
 
-    Attributes:
-        images: that were compared.
-        on_images: resized as usual.
-        at_sizes: at ``SIZES``.
-        ap, exported_ap: box AP on the images, in percent; None without annotations.
-    """
-
-    images: int
-    on_images: Agreement
-    at_sizes: Agreement
-    ap: float | None
+    images: int  # that were compared
+    on_images: Agreement  # resized as usual
+    at_sizes: Agreement  # at SIZES
+    ap: float | None  # box AP on the images, in percent; None without annotations
     exported_ap: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def describe(self) -> str:
         both = self.on_images + self.at_sizes
@@ -62,11 +79,7 @@ class Verification:
         return text if self.ap is None else f"{text}; AP {self.ap:.2f} -> {self.exported_ap:.2f}"
 
     def check(self, precision: str) -> None:
-        """Refuse a file that does not find what the original finds.
-
-        Raises:
-            ConfigError: the file is not good enough.
-        """
+        """Raise a ConfigError for a file that does not find what the original finds."""
         both, min_matched = self.on_images + self.at_sizes, MIN_MATCHED[precision]
         lost = 0.0 if self.ap is None else self.ap - self.exported_ap
         if not (both.share >= min_matched and lost <= MAX_AP_LOSS[precision]):
@@ -81,15 +94,32 @@ class Verification:
             )
 
 
-def verify(
-    network: Network, backend: Backend, records: Sequence[dict], dataset_name: str | None
-) -> Verification:
-    """Compare an exported file with its original.
+def find_samples(source: str, count: int) -> list[dict[str, Any]]:
+    """List at most ``count`` images (0: all), evenly spread, of a registered data set or a folder,
+    as Detectron2's dataset dicts; of a folder only "file_name". No images are a ConfigError."""
+    if source in DatasetCatalog.list():
+        check_datasets((source,))
+        found = DatasetCatalog.get(source)
+    elif Path(source).is_dir():
+        found = [{"file_name": str(x)} for x in images_in(Path(source))]
+    else:
+        raise ConfigError(f"{source} is neither a registered data set nor a folder of images.")
+    if not found:
+        raise ConfigError(f"{source} has no images.")
+    return spread(found, count or len(found))
 
-    Args:
-        records: images, see :func:`~scopenet.export.samples.find_samples`.
-        dataset_name: with the annotations of the images, if there are any.
-    """
+
+def spread(items: Sequence, count: int) -> list:
+    """Take at most ``count`` of the items, evenly spaced, the first among them."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def verify(
+    network: Network, backend: Backend, source: str, records: Sequence[dict]
+) -> Verification:
+    """Compare an exported file with its original on the images that :func:`find_samples` has found
+    in ``source``, in AP, too, if these have annotations in COCO's format."""
     precision = backend.metadata.precision
     expected, found = [], []
     on_images = Agreement()
@@ -99,8 +129,46 @@ def verify(
         found.append(predict(backend, image)["instances"])
         on_images += compare(expected[-1], found[-1], precision=precision)
     at_sizes = _compare_at_sizes(network, backend, records)
-    aps = (_ap(dataset_name, records, x) if dataset_name else None for x in (expected, found))
+    is_labelled = source in DatasetCatalog.list() and MetadataCatalog.get(source).get("json_file")
+    aps = (_ap(source, records, x) if is_labelled else None for x in (expected, found))
     return Verification(len(records), on_images, at_sizes, *aps)
+
+
+def compare(expected: Instances, found: Instances, *, precision: str) -> Agreement:
+    """Compare the detections of one image.
+
+    A counterpart may itself score a little less than ``SCORE_THRESH``; in float32 it must be nearly
+    the same box with nearly the same scores.
+    """
+    agreement = Agreement(sum((x.scores > SCORE_THRESH).sum().item() for x in (expected, found)))
+    for i, j in _counterparts(expected, found):
+        counted = sum(x > SCORE_THRESH for x in (expected.scores[i], found.scores[j]))
+        boxes, scores = _differences(expected[i], found[j])
+        is_same = boxes <= MAX_BOX_DIFFERENCE and scores <= MAX_SCORE_DIFFERENCE
+        if counted and (is_same or precision != "float32"):
+            agreement += Agreement(0, int(counted), boxes, scores)
+    return agreement
+
+
+def _counterparts(expected: Instances, found: Instances) -> list[tuple[int, int]]:
+    """Pair detections of one class with an IoU of at least ``MIN_IOU``, one to one, best first."""
+    ious = pairwise_iou(expected.pred_boxes, found.pred_boxes)
+    ious[expected.pred_classes[:, None] != found.pred_classes] = 0
+    pairs, is_free = [], np.ones(len(found), bool)
+    for i, row in enumerate(ious.numpy()):
+        candidates = np.where(is_free, row, 0)
+        if candidates.size and candidates.max() >= MIN_IOU:
+            pairs.append((i, int(candidates.argmax())))
+            is_free[pairs[-1][1]] = False
+    return pairs
+
+
+def _differences(expected: Instances, found: Instances) -> tuple[float, float]:
+    """Return the largest between two counterparts, of the boxes in px and of the scores."""
+    boxes = expected.pred_boxes.tensor - found.pred_boxes.tensor
+    names = ("scores", "cls_scores", "loc_scores", "border_scores")
+    scores = (expected.get(x) - found.get(x) for x in names)
+    return boxes.abs().max().item(), max(x.abs().max().item() for x in scores)
 
 
 def _compare_at_sizes(network: Network, backend: Backend, records: Sequence[dict]) -> Agreement:

@@ -35,12 +35,8 @@ the folder or address of the zoo.
 
 
 def training_facts(config: Config, checkpoint: dict[str, Any]) -> dict[str, str]:
-    """Say what is known of a training, label -> text; what is not known is said to be so.
-
-    Args:
-        config: of the training.
-        checkpoint: what it has written, of which the weights are not read.
-    """
+    """Say what is known of a training from its config and its checkpoint without the weights, label
+    -> text; what is not known is said to be so."""
     settings, iterations = settings_of(config), checkpoint["iteration"] + 1
     whole, class_names = settings.SOLVER.MAX_ITER, checkpoint["class_names"]
     is_lazy = isinstance(config, DictConfig)

@@ -7,6 +7,7 @@ In all of them ``config_path`` is a config's name below the project's configs, s
 """
 
 import difflib
+import json
 import os
 
 from torch import nn
@@ -16,12 +17,13 @@ from ..engine.checkpoint import SafeCheckpointer
 from ..engine.checks import check_weights
 from ..engine.lazy import trainer_for
 from ..engine.network import load_model
-from ..errors import ConfigError
+from ..errors import ConfigError, refused
 from .index import Entry
 from .published_config import read_published
 from .zoo import Zoo
 
 VARIABLE = "SCOPENET_MODEL_ZOO"
+CLASS_NAMES = "class_names.json"
 Root = str | os.PathLike | None
 
 
@@ -56,7 +58,8 @@ def get(
     """Load a published model, or make one that starts from the weights that its config names; in
     training mode, on ``device`` or else that of the config."""
     if trained:
-        return load_model(*published(config_path, zoo=zoo), device)[0]
+        zoo, name, entry = _find(config_path, zoo)
+        return load_model(_trained_config(zoo, name, entry), _weights(zoo, entry), device)[0]
     config = get_config(config_path)
     settings = settings_of(config).clone()
     settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
@@ -66,12 +69,20 @@ def get(
     return model
 
 
-def published(name: str, *, zoo: Root = None) -> tuple[Config, str]:
-    """Return the config of a published model and the file of its verified weights, both on this
-    machine; ``name`` is its ``config_path``, with or without suffix."""
+def published(name: str, *, zoo: Root = None) -> tuple[Config, str, list[str] | None]:
+    """Return the config of a published model, the file of its verified weights, on this machine,
+    and the names of its classes, if they are known; ``name`` is its ``config_path``, with or
+    without suffix."""
     zoo, name, entry = _find(name, zoo)
-    config = _trained_config(zoo, name, entry)
-    return config, str(zoo.fetch(entry, f"{entry.weights}.safetensors"))
+    config, weights = _trained_config(zoo, name, entry), _weights(zoo, entry)
+    if CLASS_NAMES not in entry.files:
+        return config, weights, None
+    path = zoo.fetch(entry, CLASS_NAMES)
+    with refused(f"{path} holds no names of classes"):
+        names = json.loads(path.read_bytes())
+        if not (isinstance(names, list) and all(isinstance(x, str) for x in names)):
+            raise ConfigError("it is no list of strings")
+    return config, weights, names
 
 
 def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
@@ -100,3 +111,7 @@ def _trained_config(zoo: Zoo, name: str, entry: Entry) -> Config:
     node, key = (config.train, "init_checkpoint") if is_lazy else (config.MODEL, "WEIGHTS")
     node[key] = zoo.location(f"{entry.folder}/{entry.weights}.pkl")
     return config
+
+
+def _weights(zoo: Zoo, entry: Entry) -> str:
+    return str(zoo.fetch(entry, f"{entry.weights}.safetensors"))

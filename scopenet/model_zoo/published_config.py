@@ -47,15 +47,9 @@ def _is_lazy(config: dict) -> bool:
 
 
 def publishable(text: str, where: str) -> dict:
-    """Read a full config without the paths and the device of the machine it was used on.
-
-    Args:
-        text: as :func:`~scopenet.config_file.to_yaml` gives it.
-        where: it comes from, for messages.
-
-    Raises:
-        ConfigError: it is not plain YAML, or asks for something of the machine it is read on.
-    """
+    """Read a full config, in YAML, without the paths and the device of the machine it was used on.
+    A ConfigError says that what comes from ``where`` is not plain YAML, or asks for something of
+    the machine it is read on."""
     with refused(f"The config in {where} is not a full config in plain YAML"):
         config = yaml.load(text, _Loader)
         if not _is_lazy(config):
@@ -85,17 +79,10 @@ def read_source(config_file: str) -> dict:
 
 
 def read_published(text: bytes, where: str, source: str) -> Config:
-    """Read a published config, of which nothing is trusted.
-
-    Args:
-        where: it comes from, for messages.
-        source: the config file it was trained from. What a LazyConfig may call is what this
-            program, which is trusted, calls itself in the same places.
-
-    Raises:
-        ConfigError: it is not plain YAML, reads other files, has keys that are unknown, or is a
-            LazyConfig that calls something else.
-    """
+    """Read a published config, of which nothing is trusted, and that was trained from the config
+    file ``source``. What a LazyConfig may call is what that, which is trusted, calls in the same
+    places. A ConfigError says that what comes from ``where`` calls something else, is not plain
+    YAML, reads other files, or has keys that are unknown."""
     with refused(f"The published config {where} is refused"):
         content = yaml.safe_load(text)
         if _is_lazy(content) != source.endswith(".py"):

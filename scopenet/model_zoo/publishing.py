@@ -1,7 +1,10 @@
-"""From a checkpoint of a training to an entry of a zoo."""
+"""The subcommand ``publish``: from a checkpoint of a training to an entry of a zoo."""
 
+import argparse
 import json
+import math
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,10 @@ from ..config_file import config_dir, find_config, leaves, settings_of
 from ..engine.network import load_model
 from ..engine.reliability.safe_files import load_tensors
 from ..errors import ConfigError, refused
-from .card import training_facts, write_card
-from .evaluation import read_evaluation, training_evaluation
-from .index import Entry, File, check_path
-from .models import get_config_file
+from ..training_metrics import read_metrics
+from .card import RECORDED, training_facts, write_card
+from .index import Entry, File, Metrics, check_path
+from .models import CLASS_NAMES, get_config_file
 from .published_config import publishable, read_published, read_source
 from .zoo import Zoo
 
@@ -29,7 +32,8 @@ def publish(
     recorded: dict[str, str] | None = None,
 ) -> Entry:
     """Publish a checkpoint of a training, without optimizer and schedule. The same again changes
-    nothing; another model of the same config takes its place in the index.
+    nothing; another model of the same config takes its place in the index. A ConfigError says that
+    the checkpoint, the config or the evaluation is not what it should be.
 
     Args:
         config_file: which the training was started with, here or below the project's configs.
@@ -37,9 +41,6 @@ def publish(
         metrics_file: an evaluation for :func:`read_evaluation`, by default that of the training.
         recorded: what is known under :data:`~scopenet.model_zoo.card.RECORDED`, by default what the
             checkpoint says.
-
-    Raises:
-        ConfigError: the checkpoint, the config or the evaluation is not what it should be.
     """
     source = find_config(config_file)
     name, content = config_name(source), _read_checkpoint(checkpoint)
@@ -47,7 +48,7 @@ def publish(
     weights, files = _weights(content["model"], checkpoint)
     unshared = json.loads(json.dumps(config))  # YAML would refer back to a list that comes twice
     files["config.yaml"] = yaml.safe_dump(unshared).encode()
-    files["class_names.json"] = _json([str(x) for x in content["class_names"]])
+    files[CLASS_NAMES] = _json([str(x) for x in content["class_names"]])
     with refused(f"{checkpoint} cannot be published"):
         trained = read_published(files["config.yaml"], str(checkpoint), source)
         load_model(trained, str(checkpoint), "cpu")
@@ -89,6 +90,42 @@ def changes(config: dict, source: dict) -> dict[str, Any]:
     return {k: x for k, x in leaves(config) if k not in names and (k, x) not in before}
 
 
+def training_evaluation(
+    folder: Path, iterations: int, max_iter: int, dataset_names: list[str]
+) -> Metrics:
+    """Look up what a training of ``max_iter`` iterations, in ``folder``, has found on the config's
+    test sets for its checkpoint after ``iterations``; empty if it was not evaluated."""
+    # Detectron2 counts from 0, and evaluates after the last iteration under the number of the next.
+    wanted = iterations if iterations == max_iter else iterations - 1
+    results: dict[str, dict] = {}
+    for key, values in read_metrics(folder / "metrics.json").items():
+        dataset, is_box, name = f"/{key}".partition("/bbox/")
+        if is_box and wanted in values and (dataset or len(dataset_names) == 1):
+            results.setdefault(dataset[1:] or dataset_names[0], {})[name] = values[wanted]
+    return {dataset: _numbers(values) for dataset, values in results.items()}
+
+
+def read_evaluation(path: Path, dataset_names: list[str]) -> Metrics:
+    """Read an evaluation from JSON, as Detectron2's ``test`` returns it: of several data sets
+    ``{"<data set>": {"bbox": {"AP": ...}}}``, of one ``{"bbox": {"AP": ...}}`` or ``{"AP": ...}``.
+    A ConfigError says that the file holds something else."""
+    text, number = path.read_text(errors="replace"), len(dataset_names)
+    with refused(
+        f'{path} is not an evaluation: write {{"<data set>": {{"bbox": {{"AP": 38.0}}}}}}, or only '
+        f'{{"bbox": {{"AP": 38.0}}}} of a single test set (the config has {number} test sets)'
+    ):
+        content = json.loads(text)
+        content = {"bbox": content} if "AP" in content else content
+        if "bbox" in content and number == 1:
+            content = {dataset_names[0]: content}
+        return {dataset: _numbers(results["bbox"]) for dataset, results in content.items()}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float | None]:
+    """Turn the NaN of a metric that the data set has no objects for into None."""
+    return {name: float(x) if math.isfinite(x) else None for name, x in values.items()}
+
+
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"The checkpoint {path} does not exist.")
@@ -115,3 +152,24 @@ def _weights(model: dict, checkpoint: Path) -> tuple[str, dict[str, bytes]]:
 
 def _json(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Publish a trained model, see docs/model_zoo.md.")
+    parser.add_argument("checkpoint", type=Path, help="a .pth file that scopenet train has written")
+    parser.add_argument("--config-file", required=True, help="that the training was started with")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the zoo")
+    parser.add_argument("--metrics", type=Path, help="an evaluation, by default the training's own")
+    for name in RECORDED:
+        parser.add_argument(f"--{name}", help="of the training, for the model's card")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    given = {x: getattr(args, x) for x in RECORDED if getattr(args, x)}
+    entry = publish(args.checkpoint, args.config_file, args.output, args.metrics, given)
+    print(f"{args.checkpoint}: {args.checkpoint.stat().st_size:,} bytes")
+    name = f"{entry.weights}.pkl"
+    print(f"{args.output / entry.folder / name}: {entry.files[name].bytes:,} bytes")
+    if not entry.metrics:
+        print("No evaluation of these weights is known; --metrics gives one.", file=sys.stderr)

@@ -23,11 +23,7 @@ MAX_INDEX_BYTES = 100_000_000
 
 
 class Zoo:
-    """Reads and adds models; what is wrong with a zoo is said by a ConfigError.
-
-    Args:
-        root: a folder or an http(s) address.
-    """
+    """Reads and adds models; what is wrong with a zoo is said by a ConfigError."""
 
     def __init__(self, root: str | os.PathLike):
         root = os.fspath(root)
@@ -46,10 +42,8 @@ class Zoo:
         return parse_index(self._read(where, MAX_INDEX_BYTES), where)
 
     def fetch(self, entry: Entry, name: str) -> Path:
-        """Return a file of the entry, on this machine and with the right sha256.
-
-        Downloads are kept where Detectron2 keeps its own (``$FVCORE_CACHE``), by their sha256.
-        """
+        """Return a file of the entry, on this machine and with the right sha256. Downloads are kept
+        where Detectron2 keeps its own (``$FVCORE_CACHE``), by their sha256."""
         file, where = entry.files[name], self.location(f"{entry.folder}/{name}")
         kept = Path(get_cache_dir(), "scopenet_model_zoo", file.sha256, name)
         if self.is_address and kept.is_file() and _is(file, kept.read_bytes()):
@@ -69,14 +63,10 @@ class Zoo:
         return kept
 
     def add(self, name: str, entry: Entry, files: dict[str, bytes]) -> None:
-        """Put an entry into the index, or in place of the one of that name, whose files stay: the
-        addresses of weights that people have noted remain good.
+        """Put an entry and the contents of its files into the zoo. It takes the place of the one of
+        that name, whose files stay: the addresses that people have noted remain good.
 
         Several processes may add at once; one that is killed leaves an index of whole models only.
-
-        Args:
-            name: of the config.
-            files: the contents of ``entry.files``.
         """
         os.makedirs(self.root, exist_ok=True)
         with FileLock(self.location(".lock")):

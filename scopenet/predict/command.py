@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ from ..cli import add_detector, add_overrides
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
 from ..images import find_images, read_image
-from .files import check_json, check_video, plan_pictures
+from .files import check_json, check_video, coco_results, image_ids, plan_pictures, write_results
 from .pictures import draw, write_picture
-from .results import coco_results, image_ids, write_results
 from .tiles import check_tiling, predict_tiles
 from .video import run_video
 
-Look = Callable[[np.ndarray], Instances]
+# From an image, its number and its file's name, to a picture of what is found, if it is wanted.
+Look = Callable[[np.ndarray, int, str, bool], np.ndarray | None]
 
 
 def add_look(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +36,7 @@ def add_look(parser: argparse.ArgumentParser) -> None:
 
 
 def load_detector(args: argparse.Namespace) -> Detector:
-    """Load the detector that the flags of :func:`add_look` name.
-
-    Raises:
-        ConfigError: one of these flags is out of range, or see :meth:`Detector.load`.
-    """
+    """Load the detector that the flags of :func:`add_look` name, once they are checked."""
     check_tiling(args.tile, args.overlap)
     if not 0 <= args.confidence_threshold <= 1:
         raise ConfigError(
@@ -82,76 +77,54 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def look_at_files(
-    args: argparse.Namespace, detector: Detector, look: Look
-) -> tuple[list[dict], int, int]:
-    """Write pictures of image files; one that cannot be read is reported and left out.
-
-    Returns:
-        the detections in COCO's format, how many images were looked at, and how many left out.
-
-    Raises:
-        ConfigError: see :mod:`.files`.
-    """
+def look_at_files(args: argparse.Namespace, look: Look) -> tuple[int, int]:
+    """Write pictures of image files; one that cannot be read is reported and left out. Returns how
+    many were looked at, and how many left out."""
     files = find_images(args.input)
     pictures = plan_pictures(files, args.output) if args.output else [None] * len(files)
-    records, left_out = [], 0
-    numbers = image_ids([str(x) for x in files])
-    for file, picture, number in tqdm(list(zip(files, pictures, numbers, strict=True))):
+    left_out = 0
+    for file, picture, number in tqdm(list(zip(files, pictures, image_ids(files), strict=True))):
         try:
-            image = read_image(file)
-            instances = look(image)
+            drawn = look(read_image(file), number, str(file), picture is not None)
         except ImageError as error:
             left_out += 1
             reason = str(error).replace(str(file), "it")
             tqdm.write(f"{file} is left out: {reason}", file=sys.stderr)
             continue
-        records += coco_results(instances, detector, number, str(file))
         if picture:
-            drawn = draw(image, instances, detector.class_names, borders=args.borders)
             write_picture(drawn, picture)
-    return records, len(files) - left_out, left_out
+    return len(files) - left_out, left_out
 
 
-def look_at_frames(
-    args: argparse.Namespace, detector: Detector, look: Look
-) -> tuple[list[dict], int, int]:
-    """Do the same for a video or a webcam; ``image_id`` is the number of the frame, from 1."""
+def look_at_frames(args: argparse.Namespace, look: Look) -> tuple[int, int]:
+    """Do the same for a video or a webcam, whose frames are numbered from 1."""
     source = args.video_input if args.webcam is None else args.webcam
-    records = []
-
-    def picture(frame: np.ndarray, index: int) -> np.ndarray:
-        instances = look(frame)
-        records.extend(coco_results(instances, detector, index + 1, str(source)))
-        return draw(frame, instances, detector.class_names, borders=args.borders)
-
-    count, expected = run_video(source, args.output, picture)
+    count, expected = run_video(
+        source, args.output, lambda frame, i: look(frame, i + 1, str(source), True)
+    )
     is_cut = args.output is not None and args.webcam is None and count < expected
-    return records, count, expected - count if is_cut else 0
+    return count, expected - count if is_cut else 0
 
 
 def run(args: argparse.Namespace) -> None:
-    """Look at everything that the flags name, and write what is found.
-
-    Raises:
-        ConfigError: what is asked for is not possible, or, at the end, images were left out.
-    """
+    """Look at everything that the flags name, and write what is found. Images that were left out
+    are a ConfigError at the end."""
     if args.input and not (args.output or args.json):
         raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
     if args.json:
         check_json(args.json)
     if args.output and not args.input:
         check_video(args.output)
-    detector = load_detector(args)
-    look = partial(
-        look_at,
-        detector=detector,
-        score_thresh=args.confidence_threshold,
-        tile=args.tile,
-        overlap=args.overlap,
-    )
-    run_all = look_at_files if args.input else look_at_frames
-    records, done, left_out = run_all(args, detector, look)
+    detector, records = load_detector(args), []
+    score_thresh, tiling = args.confidence_threshold, {"tile": args.tile, "overlap": args.overlap}
+
+    def look(image: np.ndarray, number: int, name: str, is_drawn: bool) -> np.ndarray | None:
+        found = look_at(image, detector, score_thresh=score_thresh, **tiling)
+        records.extend(coco_results(found, detector, number, name))
+        names = detector.class_names
+        return draw(image, found, names, borders=args.borders) if is_drawn else None
+
+    done, left_out = (look_at_files if args.input else look_at_frames)(args, look)
     if args.json:
         write_results(records, args.json)
     what = "image" if args.input else "frame"

@@ -25,19 +25,11 @@ DARK = "#1b1e23"
 def draw(
     image: np.ndarray, instances: Instances, class_names: list[str], *, borders: bool
 ) -> np.ndarray:
-    """Draw detections on their image.
+    """Draw detections, in px of an image, on it; both pictures are BGR uint8 (H, W, 3), the new one
+    of at least :data:`MIN_SIDE`.
 
-    Args:
-        image: BGR uint8 (H, W, 3).
-        instances: detections in px of it.
-        class_names: by class.
-        borders: colour each border by its confidence and add the scale of the colours below.
-
-    Returns:
-        BGR uint8, of at least :data:`MIN_SIDE`.
-
-    Raises:
-        ConfigError: the detector has no confidences of borders.
+    With ``borders`` each border has the colour of its confidence, and the scale of the colours is
+    below; a ConfigError says that the detector has no such confidences.
     """
     if borders and not instances.has("border_scores"):
         raise ConfigError("This detector has no border_scores to draw; leave --borders out.")
@@ -55,11 +47,8 @@ def draw(
 
 
 def write_picture(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, BGR uint8, in the format of the suffix of ``path``, whole or not at all.
-
-    Raises:
-        ConfigError: the format cannot hold it.
-    """
+    """Write a picture, BGR uint8, in the format of the suffix of ``path``, whole or not at all; a
+    ConfigError says that the format cannot hold it."""
     try:
         is_encoded, content = cv2.imencode(path.suffix, picture)
     except cv2.error:

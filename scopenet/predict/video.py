@@ -21,7 +21,8 @@ TITLE = "ScopeNet"
 def run_video(
     source: str | int, output: Path | None, look: Callable[[np.ndarray, int], np.ndarray]
 ) -> tuple[int, int]:
-    """Look at every frame, and write the pictures as a video or show them in a window.
+    """Look at every frame, and write the pictures as a video or show them in a window. What cannot
+    be opened, written or shown is a ConfigError.
 
     Args:
         source: a file, or the number of a webcam, which runs until q or Ctrl-C is pressed.
@@ -30,9 +31,6 @@ def run_video(
 
     Returns:
         how many frames were read, and how many the file says it has (0 where it does not say).
-
-    Raises:
-        ConfigError: the source cannot be opened, the video not be written, or there is no display.
     """
     if output is None:
         _check_display()
@@ -61,11 +59,8 @@ def run_video(
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        is_read, frame = capture.read()
-        if not is_read:
-            return
-        yield frame
+    while (read := capture.read())[0]:
+        yield read[1]
 
 
 def _until_interrupted(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

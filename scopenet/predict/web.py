@@ -12,10 +12,10 @@ from detectron2.structures import Instances
 
 from ..cli import add_overrides
 from ..detector import Detector
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError, import_extra
 from ..images import read_image
-from ..runtime.extras import import_extra
 from .command import add_look, load_detector, look_at
+from .files import coco_results
 from .pictures import draw
 
 if TYPE_CHECKING:
@@ -30,36 +30,19 @@ SECONDS_KEPT = 3600  # of uploads and pictures, in Gradio's temporary folder
 
 
 def import_gradio() -> ModuleType:
-    """Import Gradio, which then tells nothing to anybody and asks nobody for a newer version.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Import Gradio, which then tells nothing to anybody and asks nobody for a newer version."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # is read while it is imported
     return import_extra("gradio", "web")
 
 
-def with_sure_borders(instances: Instances, least: float) -> Instances:
-    """Leave out detections with a border below that confidence, if the detector has any."""
-    if not instances.has("border_scores"):
-        return instances
-    return instances[(instances.border_scores >= least).all(1)]
-
-
-def table(instances: Instances, class_names: list[str]) -> list[list]:
-    """Make a row per detection: class, score, confidence of the box and of its borders in percent
-    (empty of a detector without), box in px."""
-    boxes = instances.pred_boxes.tensor.clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    rows = []
-    for i, label in enumerate(instances.pred_classes.tolist()):
-        confidences = [""] * 5
-        if instances.has("border_scores"):
-            values = [instances.loc_scores[i].item(), *instances.border_scores[i].tolist()]
-            confidences = [f"{x:.0%}" for x in values]
-        sides = [f"{x:.1f}" for x in boxes[i].tolist()]
-        rows.append([class_names[label], f"{instances.scores[i]:.0%}", *confidences, *sides])
-    return rows
+def row(found: dict) -> list[str]:
+    """Write a record of :func:`coco_results` for the table: confidences in percent (empty of a
+    detector without), box in px."""
+    confidences = [""] * 5
+    if "border_scores" in found:
+        confidences = [f"{x:.0%}" for x in (found["loc_score"], *found["border_scores"])]
+    sides = [f"{x:.1f}" for x in found["bbox"]]
+    return [found["category_name"], f"{found['score']:.0%}", *confidences, *sides]
 
 
 def respond(
@@ -71,11 +54,8 @@ def respond(
     detector: Detector,
     look: Callable[..., Instances],
 ) -> tuple[np.ndarray | None, list[list], str]:
-    """Answer what the page's controls say by a picture (RGB uint8), a table and a sentence.
-
-    Args:
-        look: see :func:`~scopenet.predict.command.look_at`, with its tiles.
-    """
+    """Answer the page's controls (the thresholds of a detection's score and of all its borders) by
+    a picture (RGB uint8), a table and a sentence; ``look`` is :func:`look_at` with its tiles."""
     if not file:
         return None, [], "Drop an image on the left."
     try:
@@ -84,26 +64,20 @@ def respond(
     except ImageError as error:
         reason = str(error).replace(file, "it")  # not the name that Gradio gave it
         return None, [], f"This file cannot be shown: {reason}"
-    shown = with_sure_borders(found, border_thresh)
-    borders = in_color and shown.has("border_scores")
-    picture = draw(image, shown, detector.class_names, borders=borders)
-    what = "1 object" if len(shown) == 1 else f"{len(shown)} objects"
+    has_borders = found.has("border_scores")
+    if has_borders:
+        found = found[(found.border_scores >= border_thresh).all(1)]
+    picture = draw(image, found, detector.class_names, borders=in_color and has_borders)
+    what = "1 object" if len(found) == 1 else f"{len(found)} objects"
     summary = f"{what} in {image.shape[1]} × {image.shape[0]} px."
-    return np.ascontiguousarray(picture[:, :, ::-1]), table(shown, detector.class_names), summary
+    rows = [row(x) for x in coco_results(found, detector, 0, file)]
+    return np.ascontiguousarray(picture[:, :, ::-1]), rows, summary
 
 
 def build_page(
     detector: Detector, *, tile: int | None, overlap: int | None, score_thresh: float
 ) -> "gradio.Blocks":
-    """Lay the page out.
-
-    Args:
-        tile, overlap: see :func:`~scopenet.predict.command.look_at`.
-        score_thresh: where the page begins.
-
-    Raises:
-        ConfigError: Gradio is not installed.
-    """
+    """Lay the page out, with tiles as in :func:`look_at`, and ``score_thresh`` to begin with."""
     gradio = import_gradio()
     look = partial(look_at, tile=tile, overlap=overlap)
     kept = (SECONDS_KEPT, SECONDS_KEPT)
@@ -137,14 +111,8 @@ def build_page(
 
 
 def serve(page: "gradio.Blocks", port: int, *, block: bool = True) -> str:
-    """Serve the page to this machine only.
-
-    Returns:
-        its address.
-
-    Raises:
-        ConfigError: the port is taken.
-    """
+    """Serve the page to this machine only, and return its address; a ConfigError says that the port
+    is taken."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none from elsewhere
     try:
         _, address, _ = page.launch(
@@ -176,11 +144,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Serve the page until Ctrl-C.
-
-    Raises:
-        ConfigError: there is no such detector, no Gradio, or the port is taken.
-    """
+    """Serve the page until Ctrl-C."""
     import_gradio()  # before a detector is loaded in vain
     page = build_page(
         load_detector(args),

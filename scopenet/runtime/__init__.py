@@ -1,4 +1,4 @@
-"""Running exported detectors on onnxruntime or OpenVINO, without torch, Detectron2 and Pillow."""
+"""Running exported detectors on onnxruntime or OpenVINO, without torch and Detectron2."""
 
 from .predictor import Predictor
 

@@ -3,20 +3,19 @@
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ConfigError
-from .extras import import_extra
-from .metadata import KEY, Metadata, parse_metadata
-from .results import Outputs
+from ..errors import ConfigError, import_extra, refused
+from .metadata import KEY, Metadata, Outputs, parse_metadata
 
 
 class Backend(Protocol):
-    """Loads a file; may be called from several threads at the same time."""
+    """A loaded file; may be called from several threads at the same time."""
 
     metadata: Metadata
 
@@ -24,8 +23,14 @@ class Backend(Protocol):
         """Detect objects in an image (H, W, 3) uint8 BGR, in px of it."""
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+@dataclass(frozen=True)
+class Options:
+    """How a file is to be run."""
+
+    device: str = "cpu"  # or another that the library has, in upper or lower case
+    precision: str | None = None  # None for that of the file
+    num_streams: int = 1  # images at the same time
+    num_threads: int | None = None  # for all of them; None leaves the number to the library
 
 
 def _provider(device: str, available: Sequence[str]) -> str:
@@ -40,42 +45,25 @@ def _provider(device: str, available: Sequence[str]) -> str:
 
 
 class OnnxBackend:
-    """Runs an .onnx file on onnxruntime.
+    """Runs an .onnx file on onnxruntime."""
 
-    Args:
-        path: an .onnx file.
-        device: "cpu", "cuda", "tensorrt" or another of onnxruntime's.
-        precision: None or that of the file.
-        num_streams, num_threads: images at the same time, and threads for all of them; None leaves
-            the number to the library.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        device: str,
-        precision: str | None,
-        num_streams: int,
-        num_threads: int | None,
-    ):
+    def __init__(self, path: Path, options: Options):
         runtime = import_extra("onnxruntime", "onnx")
-        provider = _provider(device, runtime.get_available_providers())
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
+        provider = _provider(options.device, runtime.get_available_providers())
+        settings = runtime.SessionOptions()
+        settings.log_severity_level = 3  # errors
         # Threads that wait for work would keep the processor busy between two images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if num_threads:
-            options.intra_op_num_threads = max(num_threads // num_streams, 1)
-        try:
-            self.session = runtime.InferenceSession(path, options, providers=[provider])
-        except Exception as error:  # of onnxruntime's own kinds
-            raise ConfigError(f"{path} cannot be read as ONNX: {_one_line(error)}.") from error
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if options.num_threads:
+            settings.intra_op_num_threads = max(options.num_threads // options.num_streams, 1)
+        with refused(f"{path} cannot be read as ONNX"):
+            self.session = runtime.InferenceSession(path, settings, providers=[provider])
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = parse_metadata(properties.get(KEY, ""), str(path))
-        if precision not in (None, self.metadata.precision):
+        if options.precision not in (None, self.metadata.precision):
             raise ConfigError(
-                f"{path} runs in {self.metadata.precision}; for {precision} export it to OpenVINO."
+                f"{path} runs in {self.metadata.precision}; for {options.precision} export it to "
+                "OpenVINO."
             )
 
     def __call__(self, image: np.ndarray) -> Outputs:
@@ -94,52 +82,27 @@ def openvino_core() -> Any:
 
 
 class OpenVinoBackend:
-    """Runs an .xml file on OpenVINO.
+    """Runs an .xml file, with its .bin beside it, on OpenVINO."""
 
-    Args:
-        path: an .xml file, with its .bin beside it.
-        device: "cpu" or another of OpenVINO's.
-        precision: "float32" or "bfloat16" in place of what the file asks for.
-        num_streams, num_threads: see :class:`OnnxBackend`.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        device: str,
-        precision: str | None,
-        num_streams: int,
-        num_threads: int | None,
-    ):
-        core, device = openvino_core(), device.upper()
+    def __init__(self, path: Path, options: Options):
+        core, device = openvino_core(), options.device.upper()
         if device.split(".")[0] not in core.available_devices:
             raise ConfigError(
                 f'OpenVINO has no device "{device}" here, but {", ".join(core.available_devices)}.'
             )
-        try:
+        with refused(f"{path} cannot be read by OpenVINO"):
             model = core.read_model(path)
-        except Exception as error:  # RuntimeErrors of its own
-            raise ConfigError(f"{path} cannot be read by OpenVINO: {_one_line(error)}.") from error
         has_metadata = model.has_rt_info([KEY])
         text = model.get_rt_info([KEY]).astype(str) if has_metadata else ""
         self.metadata = parse_metadata(text, str(path))
-        settings = {"INFERENCE_PRECISION_HINT": self._hint(path, core, device, precision)}
-        if num_threads:
-            settings["INFERENCE_NUM_THREADS"] = num_threads
-        settings["NUM_STREAMS"] = num_streams
+        if options.precision == "int8" != self.metadata.precision:
+            raise ConfigError(f"{path} is not quantized; export it with --precision int8.")
+        precision = _hint(core, device, options.precision or self.metadata.precision)
+        settings = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": options.num_streams}
+        if options.num_threads:
+            settings["INFERENCE_NUM_THREADS"] = options.num_threads
         self.compiled = core.compile_model(model, device, settings)
         self.requests = threading.local()
-
-    def _hint(self, path: Path, core, device: str, precision: str | None) -> str:
-        """Say what the layers that are not quantized are computed in."""
-        if precision == "int8" != self.metadata.precision:
-            raise ConfigError(f"{path} is not quantized; export it with --precision int8.")
-        wanted = precision or self.metadata.precision
-        can_bfloat16 = "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-        if wanted == "bfloat16" and not can_bfloat16:
-            logging.getLogger(__name__).warning("No bfloat16 in this device: running in float32.")
-        return "bf16" if wanted == "bfloat16" and can_bfloat16 else "f32"
 
     def __call__(self, image: np.ndarray) -> Outputs:
         if not hasattr(self.requests, "own"):
@@ -149,17 +112,22 @@ class OpenVinoBackend:
         return Outputs(*found)
 
 
+def _hint(core: Any, device: str, precision: str) -> str:
+    """Say what OpenVINO computes the layers in that are not quantized."""
+    can_bfloat16 = "BF16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and not can_bfloat16:
+        logging.getLogger(__name__).warning("No bfloat16 in this device: running in float32.")
+    return "bf16" if precision == "bfloat16" and can_bfloat16 else "f32"
+
+
 BACKENDS = {".onnx": OnnxBackend, ".xml": OpenVinoBackend}
 
 
-def load_backend(path: Path, **options) -> Backend:
-    """Load a file with the library for its suffix.
-
-    Raises:
-        ConfigError: there is no such file, or its library is missing or cannot run it so.
-    """
+def load_backend(path: Path, options: Options | None = None) -> Backend:
+    """Load a file with the library for its suffix; a ConfigError says that there is no such file,
+    or that its library is missing or cannot run it so."""
     if path.suffix not in BACKENDS:
         raise ConfigError(f"{path} is neither .onnx nor .xml, which this can run.")
     if not path.is_file():
         raise ConfigError(f"The exported model {path} does not exist.")
-    return BACKENDS[path.suffix](path, **options)
+    return BACKENDS[path.suffix](path, options or Options())

@@ -3,45 +3,102 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from ..errors import ConfigError
-from .backends import Backend, load_backend
-from .metadata import PRECISIONS
-from .resize import network_size, resize
-from .results import rescale, to_instances
+from .backends import Backend, Options, load_backend
+from .metadata import PRECISIONS, Outputs
+
+if TYPE_CHECKING:
+    from detectron2.structures import Instances
+
+
+@dataclass(frozen=True)
+class ArrayInstances:
+    """Detectron2's ``Instances`` of a ScopeNet as plain arrays, see :class:`Outputs`."""
+
+    image_size: tuple[int, int]  # height and width, px
+    pred_boxes: np.ndarray
+    scores: np.ndarray
+    pred_classes: np.ndarray
+    cls_scores: np.ndarray
+    loc_scores: np.ndarray
+    border_scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 def check_image(image: np.ndarray) -> None:
-    """Refuse what is no image, e.g. what ``cv2.imread`` returns for a file it cannot read.
-
-    Raises:
-        ValueError: it is no BGR image.
-    """
+    """Raise a ValueError for what is no BGR image, e.g. what ``cv2.imread`` returns for a file that
+    it cannot read."""
     is_array = isinstance(image, np.ndarray)
     if not (is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size):
         found = f"{image.dtype} of shape {image.shape}" if is_array else type(image).__name__
         raise ValueError(f"An image is an array (H, W, 3) of uint8, BGR, not {found}.")
 
 
+def network_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """Compute height and width after ``ResizeShortestEdge(min_size, max_size)``, px."""
+    if min_size == 0:
+        return height, width
+    scale = min_size / min(height, width)
+    if scale * max(height, width) > max_size:
+        scale = max_size / max(height, width)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W, 3) uint8 as Detectron2 does it. OpenCV's filters do not average when they
+    shrink an image, and a detector that was trained otherwise then finds other scores."""
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def rescale(outputs: Outputs, input_size: tuple[int, int], image_size: tuple[int, int]) -> Outputs:
+    """Bring boxes from px of the network input to px of the image, clip them to it and drop those
+    that are empty then. The sizes are height and width."""
+    height, width = image_size
+    scale = np.float32([width / input_size[1], height / input_size[0]] * 2)
+    limits = np.float32([width, height] * 2)
+    boxes = np.clip(outputs.boxes * scale, 0, limits)
+    is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return Outputs(*(x[is_nonempty] for x in outputs._replace(boxes=boxes)))
+
+
+def to_instances(outputs: Outputs, image_size: tuple[int, int]) -> "Instances | ArrayInstances":
+    """Make Detectron2's ``Instances`` where it is installed, otherwise :class:`ArrayInstances`."""
+    fields = outputs._asdict()
+    fields = {"pred_boxes": fields.pop("boxes"), "pred_classes": fields.pop("classes")} | fields
+    if not (find_spec("torch") and find_spec("detectron2")):
+        return ArrayInstances(image_size, **fields)
+    import torch
+    from detectron2.structures import Boxes, Instances
+
+    tensors = {name: torch.from_numpy(x) for name, x in fields.items()}
+    boxes = Boxes(tensors.pop("pred_boxes"))
+    return Instances(image_size, pred_boxes=boxes, **tensors)
+
+
 def predict(backend: Backend, image: np.ndarray) -> dict:
-    """Detect objects in one image: resize it, run the network, scale back; see
-    :class:`Predictor`."""
+    """Detect objects in one image, see :class:`Predictor`."""
     check_image(image)
     size = image.shape[:2]
     scaled_to = network_size(*size, backend.metadata.min_size, backend.metadata.max_size)
-    outputs = backend(np.ascontiguousarray(resize(image, *scaled_to)))
+    outputs = backend(resize(image, *scaled_to))
     return {"instances": to_instances(rescale(outputs, scaled_to, size), size)}
 
 
 class Predictor:
     """Does what Detectron2's ``DefaultPredictor`` does, with its resizing and results, and takes a
-    list of images, too.
-
-    Without Detectron2 the instances are :class:`~scopenet.runtime.results.ArrayInstances`.
+    list of images, too. A ConfigError says that the file is missing, was not exported by this
+    project, or cannot be run so.
 
     Args:
         path: an exported .onnx or .xml file.
@@ -52,9 +109,6 @@ class Predictor:
 
     Attributes:
         metadata: what the file says of itself; its ``class_names`` are here, too.
-
-    Raises:
-        ConfigError: the file is missing, was not exported by this project, or cannot be run so.
     """
 
     def __init__(
@@ -70,28 +124,19 @@ class Predictor:
             raise ConfigError(f'The precision "{precision}" is none of {", ".join(PRECISIONS)}.')
         if batch_size < 1 or (num_threads is not None and num_threads < 1):
             raise ConfigError("batch_size and num_threads must be at least 1.")
-        self._backend = load_backend(
-            Path(path),
-            device=device,
-            precision=precision,
-            num_streams=batch_size,
-            num_threads=num_threads,
-        )
+        options = Options(device, precision, batch_size, num_threads)
+        self._backend = load_backend(Path(path), options)
         self._pool = ThreadPoolExecutor(batch_size) if batch_size > 1 else None
         self.metadata = self._backend.metadata
         self.class_names = self.metadata.class_names
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:
-        """Detect objects in an image or in each of a list.
-
-        Args:
-            images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or a list of such images.
+        """Detect objects in an image (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or in each of
+        a list; a ValueError says that something is no image.
 
         Returns:
-            {"instances": detections in px of the image}, or a list of such dicts.
-
-        Raises:
-            ValueError: an image is none.
+            {"instances": detections in px of the image}, or a list of such dicts. Without
+            Detectron2 these are :class:`ArrayInstances`.
         """
         if isinstance(images, np.ndarray):
             return predict(self._backend, images)

@@ -9,7 +9,7 @@ import torch
 
 from scopenet import __version__
 from scopenet.errors import ConfigError
-from scopenet.export.exporting import FORMATS
+from scopenet.export.formats import FORMATS
 from scopenet.export.graph import DetectionGraph
 from scopenet.modeling import ScopeNet
 from scopenet.runtime.metadata import Metadata
