@@ -42,7 +42,7 @@ def _help() -> str:
 
 
 def _version(package: str) -> str:
-    """The version of an installed package; it may have been repackaged under another name."""
+    """Return the version of an installed package; it may have been repackaged under another name."""
     for name in (package, f"sal-{package}"):
         try:
             return version(name)
@@ -52,7 +52,7 @@ def _version(package: str) -> str:
 
 
 def versions() -> str:
-    """The versions that matter, a line each; nothing is imported for it."""
+    """List the versions that matter, a line each; nothing is imported for it."""
     rows = {"scopenet": __version__, "Python": python_version()}
     rows |= {name: _version(name) for name in PACKAGES}
     return "\n".join(f"{name:<12} {text}" for name, text in rows.items())
@@ -83,11 +83,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code.
-
-    Args:
-        arguments: by default those of this process.
-    """
+    """Run a subcommand, by default with the arguments of this process; return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h"):
@@ -100,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {name} is none of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     if missing := [x for x in ("torch", "detectron2") if not find_spec(x)]:
-        print(f"error: {name} needs {' and '.join(missing)}; see README.md.", file=sys.stderr)
+        print(
+            f"error: {name} needs {' and '.join(missing)}; see docs/installation.md.",
+            file=sys.stderr,
+        )
         return 1
     return run(name, arguments[1:])
 

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,32 +21,26 @@ CHECKPOINTS = ("model_best.pth", "model_final.pth")  # of a training, the better
 Image = np.ndarray | str | os.PathLike
 
 
+@dataclass
 class Detector:
     """Finds objects in images; make one with :meth:`load`.
 
     Attributes:
+        predict: from a BGR uint8 image (H, W, 3) to ``{"instances": ...}`` in px of it.
         name: short, for legends.
         class_names: by class.
         category_ids: of the data set, by class; from 1 where it is not known.
         network: the model in PyTorch; None of an exported one.
     """
 
-    def __init__(
-        self,
-        predict: Callable[[np.ndarray], dict[str, Any]],
-        *,
-        name: str,
-        class_names: list[str],
-        category_ids: list[int] | None = None,
-        network: "Network | None" = None,
-    ):
-        """
-        Args:
-            predict: from a BGR uint8 image (H, W, 3) to ``{"instances": ...}`` in px of it.
-        """
-        self.predict, self.name, self.network = predict, name, network
-        self.class_names = class_names
-        self.category_ids = category_ids or list(range(1, len(class_names) + 1))
+    predict: Callable[[np.ndarray], dict[str, Any]]
+    name: str
+    class_names: list[str]
+    category_ids: list[int] = field(default_factory=list)
+    network: "Network | None" = None
+
+    def __post_init__(self):
+        self.category_ids = self.category_ids or list(range(1, len(self.class_names) + 1))
 
     @classmethod
     def load(
@@ -56,7 +51,7 @@ class Detector:
         device: str | None = None,
         overrides: Sequence[str] = (),
     ) -> "Detector":
-        """Load a detector.
+        """Load a detector; raise a ConfigError if there is none, or its parts do not fit together.
 
         Args:
             source: one of
@@ -71,45 +66,23 @@ class Detector:
             weights: a checkpoint in place of the source's own.
             device: in place of the config's; of an exported model by default the CPU.
             overrides: of the config: KEY VALUE ..., of a LazyConfig path.key=value ...
-
-        Raises:
-            ConfigError: there is no such detector, or its parts do not fit each other.
         """
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            folder_has_config = (path / "config.yaml").is_file()
-            if path.suffix in EXPORTED_SUFFIXES or (path.is_dir() and not folder_has_config):
-                if weights or overrides:
-                    raise ConfigError(
-                        "Weights and overrides are of a config; an exported model has none."
-                    )
-                return cls._load_exported(_exported_file(path), device or "cpu")
-        return cls._load_network(source, weights, device, overrides)
+        if exported := _exported_file(source):
+            if weights or overrides:
+                raise ConfigError(
+                    "Weights and overrides are of a config; an exported model has none."
+                )
+            from .runtime import Predictor
 
-    @classmethod
-    def _load_exported(cls, path: Path, device: str) -> "Detector":
-        from .runtime import Predictor
-
-        predictor = Predictor(path, device=device)
-        return cls(predictor, name=path.stem, class_names=predictor.class_names)
-
-    @classmethod
-    def _load_network(
-        cls, source: Any, weights: str, device: str | None, overrides: Sequence[str]
-    ) -> "Detector":
+            predictor = Predictor(exported, device=device or "cpu")
+            return cls(predictor, exported.stem, predictor.class_names)
         from .config_file import override
         from .engine.network import load_network
 
         name, config, weights, class_names = _read_source(source, weights)
         override(config, overrides, name)
         network = load_network(config, weights, device, class_names)
-        return cls(
-            network,
-            name=name,
-            class_names=network.class_names,
-            category_ids=network.category_ids,
-            network=network,
-        )
+        return cls(network, name, network.class_names, network.category_ids, network)
 
     def __call__(self, images: Image | Sequence[Image]) -> dict[str, Any] | list[dict[str, Any]]:
         """Detect objects in an image or in each of a list.
@@ -143,9 +116,13 @@ class Detector:
         return found | {"instances": found["instances"].to("cpu")} if self.network else found
 
 
-def _exported_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
+def _exported_file(source: Any) -> Path | None:
+    """Return the exported model that the source is or holds; None if it is something else."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = Path(source)
+    if not path.is_dir() or (path / "config.yaml").is_file():
+        return path if path.suffix in EXPORTED_SUFFIXES else None
     found = sorted(x for x in path.iterdir() if x.suffix in EXPORTED_SUFFIXES)
     if len(found) != 1:
         has = ", ".join(x.name for x in found) or "none"

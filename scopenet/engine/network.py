@@ -90,16 +90,13 @@ def load_network(
     device: str | None = None,
     class_names: list[str] | None = None,
 ) -> Network:
-    """Load a trained detector.
+    """Load a trained detector; raise a ConfigError if the config is wrong, or no weights fit it.
 
     Args:
         config: with ``TEST.AUG.ENABLED`` the detector uses test-time augmentation.
         weights: a file, or an address Detectron2 knows how to fetch; "" for those of the config.
         device: by default the config's.
         class_names: used where the checkpoint records none.
-
-    Raises:
-        ConfigError: the config is wrong, or there are no weights that fit it.
     """
     settings = settings_of(config)
     if isinstance(config, CfgNode):
