@@ -42,7 +42,7 @@ def _help() -> str:
 
 
 def _version(package: str) -> str:
-    """Return the version of an installed package; it may have been repackaged under another name."""
+    """Return the version of an installed package, perhaps repackaged under another name."""
     for name in (package, f"sal-{package}"):
         try:
             return version(name)
