@@ -1,6 +1,6 @@
 """Where have the anchors moved, from where they started?"""
 
-import io
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ def section(runs: list[Run]) -> Section:
     """Show picture and table of the anchors."""
     run, model = runs[0], runs[0].model
     if not isinstance(model, ScopeNet):
-        missing = f"Left out: {run.name} is a {run.architecture}, without such anchors."
+        missing = f"Left out: {run.name} is a {type(model).__name__}, without such anchors."
         return Section("anchors", TITLE, missing=missing)
     shifts = anchor_shifts(run)
     largest = shifts["shift"].abs().max()
@@ -44,15 +44,13 @@ def section(runs: list[Run]) -> Section:
         f"(a factor of {2**largest:.2f})."
     ]
     start, learned = model.log2_anchor_start.cpu(), model.log2_anchors.detach().cpu()
-    picture = io.BytesIO()
-    plot_anchors(start, learned, model.bin_edges.cpu(), picture)
+    uri = data_uri("png", partial(plot_anchors, start, learned, model.bin_edges.cpu()))
     names = ", ".join(f"level {i} is {x}" for i, x in enumerate(model.head_in_features, start=1))
-    figure = Figure(
-        data_uri(picture.getvalue(), "png"),
-        f"The {learned.numel()} learned anchors (filled) against their start (circles) and "
-        f"the nominal edges of the bins (dashes), in px of the network input; {names}.",
-        "Learned anchors and their start by level",
+    caption = (
+        f"The {learned.numel()} learned anchors (filled) against their start (circles) and the "
+        f"nominal edges of the bins (dashes), in px of the network input; {names}."
     )
+    figure = Figure(uri, caption, "Learned anchors and their start by level")
     caption = (
         "Start and learned anchor of each bin in px of the network input; shift is log2 of their "
         "ratio. Borders is how many of the positives of these images lie in the bin: where there "

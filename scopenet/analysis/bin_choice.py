@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from ..modeling import ScopeNet
 from .borders import DIRECTIONS
@@ -13,18 +14,16 @@ from .plots import BLUE, ORANGE, draw_matrix, figure_uri, new_figure
 from .run import Run
 
 TITLE = "Are the right bins chosen?"
+Measure = Callable[[pd.DataFrame], dict[str, float]]
 DIRECTION_NAMES = dict(zip(DIRECTIONS, ("left", "top", "right", "bottom"), strict=True))
 
 
 def why_no_bins(run: Run) -> str:
     """Say why nothing can be told about bins; "" if it can."""
     if not isinstance(run.model, ScopeNet):
-        return f"Left out: {run.name} is a {run.architecture}, which has no bins."
+        return f"Left out: {run.name} is a {type(run.model).__name__}, which has no bins."
     if run.model.num_bins == 1:
-        return (
-            f"Left out: {run.name} has a single bin per direction (N = 1, direct regression), so "
-            "that there is nothing to choose and p_loc is always 1."
-        )
+        return f"Left out: {run.name} has one bin per direction (N = 1), so that p_loc is always 1."
     if run.borders.empty:
         return "Left out: no location of these images is a positive of label assignment."
     return ""
@@ -35,9 +34,7 @@ def confusion(borders: pd.DataFrame, num_bins: int) -> np.ndarray:
     return np.histogram2d(borders.bin, borders.best_bin, np.arange(num_bins + 1))[0].astype(int)
 
 
-def measure_groups(
-    table: pd.DataFrame, by: str, measure: Callable[[pd.DataFrame], dict[str, float]], **others
-) -> pd.DataFrame:
+def measure_groups(table: pd.DataFrame, by: str, measure: Measure, **others) -> pd.DataFrame:
     """Measure the parts of a table that agree in a column, then all of it ("all"), then others."""
     groups = {**dict(iter(table.groupby(by))), "all": table, **others}
     return pd.DataFrame.from_dict({k: measure(x) for k, x in groups.items()}, orient="index")
@@ -103,41 +100,31 @@ def _confusion_figure(run: Run) -> Figure:
         row[0].set_ylabel("true bin (px)")
     for axis in axes[-1]:
         axis.set_xlabel("chosen bin (px)")
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "Confusion of bins, by level and direction, in percent of each true bin (a dot: less than "
-        "half a percent; a blank: none). Bins are ranges of the distance from the location to the "
-        f"border, in px of the network input. {len(run.borders)} borders of "
-        f"{len(run.positives)} positives.",
-        "Confusion matrices of bins",
+        "half a percent; a blank: none). Bins are ranges of the distance from location to border, "
+        f"in px of the network input. {len(run.borders)} borders of {len(run.positives)} positives."
     )
+    return Figure(figure_uri(figure), caption, "Confusion matrices of bins")
 
 
-def _draw_errors(axis, borders: pd.DataFrame, names: list[str], title: str) -> None:
+def _draw_errors(axis: Axes, borders: pd.DataFrame, names: list[str]) -> None:
     by_bin = [borders[borders.bin == n] for n in range(len(names))]
     places = np.arange(len(names))
+    thin = {"linewidth": 0.8}
+    style = {"widths": 0.3, "whis": (5, 95), "showfliers": False, "manage_ticks": False}
+    style |= {"medianprops": {"color": "black"}, "whiskerprops": thin, "capprops": thin}
     for column, shift, color, label in (
         ("from_bin", -0.18, BLUE, "from the true bin"),
         ("from_best_bin", 0.18, ORANGE, "from the chosen bin"),
     ):
-        axis.boxplot(
-            [x[column] - x.distance for x in by_bin],
-            positions=places + shift,
-            widths=0.3,
-            whis=(5, 95),
-            showfliers=False,
-            patch_artist=True,
-            manage_ticks=False,
-            boxprops={"facecolor": color, "alpha": 0.55, "linewidth": 0.6},
-            medianprops={"color": "black"},
-            whiskerprops={"linewidth": 0.8},
-            capprops={"linewidth": 0.8},
-        )
+        errors = [x[column] - x.distance for x in by_bin]
+        box = {"facecolor": color, "alpha": 0.55, "linewidth": 0.6}
+        axis.boxplot(errors, positions=places + shift, patch_artist=True, boxprops=box, **style)
         axis.bar(0, 0, color=color, alpha=0.55, label=label)  # for the legend
-    counted = zip(names, by_bin, strict=True)
-    axis.set_xticks(places, [f"{name}\nn={len(x)}" for name, x in counted])
+    axis.set_xticks(places, [f"{name}\nn={len(x)}" for name, x in zip(names, by_bin, strict=True)])
     axis.tick_params(labelsize=7.5)
-    axis.set(title=title, xlabel="true bin (px)", ylabel="error (px)")
+    axis.set(xlabel="true bin (px)", ylabel="error (px)")
     axis.axhline(0, color="0.4", linewidth=0.8)
     axis.grid(axis="x", visible=False)
 
@@ -149,16 +136,14 @@ def _error_figure(run: Run) -> Figure:
     for axis in axes.flat[len(levels) :]:
         axis.set_visible(False)
     for axis, (level, of_level) in zip(axes.flat, levels, strict=False):
-        title = run.model.head_in_features[level]
-        _draw_errors(axis, of_level, bin_names(run.model, level), title)
+        _draw_errors(axis, of_level, bin_names(run.model, level))
+        axis.set_title(run.model.head_in_features[level])
     axes[0, 0].legend(loc="best", fontsize=7.5)
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "Decoded minus true distance in px of the network input, by level and true bin: boxes are "
-        "the middle half of the borders, whiskers reach from the 5th to the 95th percentile; n is "
-        "the number of borders.",
-        "Box plots of the error of borders",
+        "the middle half of the n borders, whiskers reach from the 5th to the 95th percentile."
     )
+    return Figure(figure_uri(figure), caption, "Box plots of the error of borders")
 
 
 def section(runs: list[Run]) -> Section:

@@ -46,25 +46,21 @@ def border_tables(
     borders = model.borders(predictions, gt_instances, positives)
     edges = model.bin_edges[positives.level]  # (P, N+1)
     confidence, best_bin = borders.log_probs.exp().max(-1)
-    from_bin, from_best_bin = borders.decode(borders.gt_bins), borders.decode(best_bin)
+    chosen = {"bin": borders.gt_bins, "best_bin": best_bin}
+    decoded = {name: borders.decode(x) for name, x in chosen.items()}
     table = _table(
         level=positives.level[:, None].expand(-1, 4),
         distance=borders.gt_distances,
-        bin=borders.gt_bins,
         edge_distance=edge_distances(borders.gt_distances, edges),
-        best_bin=best_bin,
         confidence=confidence,
         log_variance=borders.log_variance,
-        from_bin=from_bin,
-        from_best_bin=from_best_bin,
-        decoded_bin=target_bins(from_bin, edges),
-        decoded_best_bin=target_bins(from_best_bin, edges),
+        **chosen,
+        **{f"from_{name}": x for name, x in decoded.items()},
+        **{f"decoded_{name}": target_bins(x, edges) for name, x in decoded.items()},
     )
-    return table.assign(direction=list(DIRECTIONS) * len(edges)), _table(
-        level=positives.level,
-        iou_bin=_iou(from_bin, borders.gt_distances),
-        iou_best_bin=_iou(from_best_bin, borders.gt_distances),
-    )
+    ious = {f"iou_{name}": _iou(x, borders.gt_distances) for name, x in decoded.items()}
+    directions = list(DIRECTIONS) * len(edges)
+    return table.assign(direction=directions), _table(level=positives.level, **ious)
 
 
 def _table(**columns: Tensor) -> pd.DataFrame:

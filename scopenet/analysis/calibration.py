@@ -13,7 +13,6 @@ from .run import Run
 TITLE = "Do the scores know how good a box is?"
 RECALLS = (0.5, 0.7, 0.9)
 FOUND_IOU = 0.5  # from here on a detection is about an object at all
-STRICT_IOU = 0.75  # AP75
 MAX_POINTS = 2000  # of those found and of the others; more would only overlap
 
 
@@ -31,7 +30,8 @@ def score_quality(run: Run, scores: Sequence[str]) -> pd.DataFrame:
     columns = {}
     for name in scores:
         values = detections[name].to_numpy()
-        strict = evaluate(run.dataset, detections, score=name, iou_thresholds=[STRICT_IOU])
+        ranked = detections.assign(score=values)
+        strict = evaluate(run.dataset, ranked, iou_thresholds=[0.75])
         columns[name] = {
             "rank correlation": rank_correlation(values, ious),
             "of those found": rank_correlation(values[found], ious[found]),
@@ -69,29 +69,25 @@ def _figure(run: Run) -> Figure:
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel=SCORE_NAMES[name], title=SCORE_NAMES[name])
     axes[0, 0].set_ylabel("true IoU")
     axes[0, 0].legend(loc="lower right")
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "The score of a detection against its true IoU, that with the best ground truth of its "
         f"class (0 if there is none). {len(ious)} detections of {run.name}, {found.sum()} of them "
-        f"found (IoU at least {FOUND_IOU}); at most {MAX_POINTS} of either kind are drawn. The "
-        "lines are means in ten intervals of the score (those with five or more), solid over all "
-        "detections, dashed over those found.",
-        "Scatter plots of score against true IoU",
+        f"found (IoU at least {FOUND_IOU}); at most {MAX_POINTS} of either kind are drawn. Lines "
+        "are means in ten intervals of the score, of those with five detections or more."
     )
+    return Figure(figure_uri(figure), caption, "Scatter plots of score against true IoU")
 
 
 def _text(run: Run) -> list[str]:
     if run.score_columns == ["score"]:
         return [
-            "A score that knows how good its box is ranks the better of two boxes higher: in "
-            "non-maximum suppression, in AP and for whoever reads the scores. "
-            f"{run.name} has one score only."
+            "A score that knows how good its box is ranks the better of two boxes higher, in "
+            f"non-maximum suppression as in AP. {run.name} has one score only."
         ]
     ranked_by = "p_box" if run.model.guided_score else "p_cls"
     return [
         "The paper's inherent advantage: how sure the network is of its bins, p_loc, is to tell "
-        "how good a box is, so that p_box = p_cls · p_loc (equation 3) ranks boxes better than "
-        "p_cls does.",
+        "how good a box is; p_box = p_cls · p_loc (equation 3) then ranks better than p_cls.",
         f"All figures are of the same detections, chosen and suppressed by {ranked_by}; only "
         "their ranking changes. A score threshold cuts both p_box and p_cls off from below. p_loc "
         "knows nothing of the class: it is meant to order boxes that are about an object, not to "

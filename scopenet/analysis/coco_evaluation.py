@@ -23,15 +23,10 @@ def _coco(table: pd.DataFrame, dataset: Dataset, quantity: str) -> COCO:
     property of a box by which COCOeval can restrict what counts."""
     boxes = table[BOX].to_numpy(float, copy=True)
     boxes[:, 2:] -= boxes[:, :2]
-    columns = {
-        "id": table.get("id", range(1, len(table) + 1)),
-        "image_id": table.image,
-        "category_id": table.label + 1,
-        "bbox": boxes.tolist(),
-        "area": table[quantity],
-        "iscrowd": table.get("iscrowd", 0),
-        "score": table.get("score", 1.0),
-    }
+    missing = {"id": range(1, len(table) + 1), "iscrowd": 0, "score": 1.0}
+    columns = {name: table.get(name, x) for name, x in missing.items()}
+    columns |= {"image_id": table.image, "category_id": table.label + 1}
+    columns |= {"bbox": boxes.tolist(), "area": table[quantity]}
     coco = COCO()
     coco.dataset = {
         "images": [{"id": x["image_id"]} for x in dataset.dicts],
@@ -46,7 +41,6 @@ def evaluate(
     dataset: Dataset,
     detections: pd.DataFrame,
     *,
-    score: str = "score",
     iou_thresholds: Sequence[float] = COCO_IOUS,
     ranges: Ranges = ALL,
     quantity: str = "area",
@@ -55,13 +49,11 @@ def evaluate(
     """Evaluate and accumulate a ``COCOeval``; detections have their row numbers from 1 as ids.
 
     Args:
-        score: the column of ``detections`` they are ranked by.
         ranges: which ground truths count; those outside are ignored, and so are detections outside
             that match none of those inside.
         quantity: the column of both tables that ``ranges`` speaks of.
         use_classes: match detections with ground truths of their class only.
     """
-    detections = detections.assign(score=detections[score])
     with contextlib.redirect_stdout(io.StringIO()):
         true = _coco(dataset.ground_truth, dataset, quantity)
         coco_eval = COCOeval(true, _coco(detections, dataset, quantity), "bbox")

@@ -34,11 +34,8 @@ class Dataset:
 
 
 def read_dataset(name: str, max_images: int | None = None) -> Dataset:
-    """Read the first ``max_images`` images of a registered data set, or all.
-
-    Raises:
-        ConfigError: there are no images, or no boxes in them.
-    """
+    """Read the first ``max_images`` images of a registered data set, or all; if there are none, or
+    no boxes in them, that is a ConfigError."""
     all_dicts = get_detection_dataset_dicts(name, filter_empty=False)
     dicts = all_dicts[:max_images]
     if not dicts:

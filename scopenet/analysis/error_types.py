@@ -50,8 +50,7 @@ def label_errors(run: Run) -> pd.DataFrame:
 
 
 def missed_truths(errors: pd.DataFrame, truths: pd.DataFrame) -> pd.Index:
-    """List the ids of the ground truths that neither a right detection nor one with a wrong class
-    or place is about."""
+    """List the ids of ground truths without any right, misplaced or misclassified detection."""
     return pd.Index(truths.id[~truths.id.isin(errors.truth)])
 
 
@@ -99,12 +98,11 @@ def _figure(costs: list[pd.DataFrame], runs: list[Run]) -> Figure:
     axis.set_ylabel("rise of AP50 (points)")
     axis.legend(loc="best")
     counts = " and ".join(f"{len(x.detections)} of {x.name}" for x in runs)
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "By how many points AP50 would rise if one type of error alone did not exist. "
-        f"{len(runs[0].dataset.truths)} objects; detections: {counts}.",
-        "Bar chart of the cost of each type of error",
+        f"{len(runs[0].dataset.truths)} objects; detections: {counts}."
     )
+    return Figure(figure_uri(figure), caption, "Bar chart of the cost of each type of error")
 
 
 def section(runs: list[Run]) -> Section:
@@ -119,10 +117,7 @@ def section(runs: list[Run]) -> Section:
     ]
     blocks = [_figure(costs, runs)]
     for run, table in zip(runs, costs, strict=True):
-        caption = (
-            f"How many errors of each type there are among all detections of {run.name}, whatever "
-            "their score, and their cost in points of AP50."
-        )
+        caption = f"The errors among all detections of {run.name}, and their cost in AP50 points."
         columns = {"what it is": ERRORS, "count": table["count"], "AP50 cost": table.dAP50}
         blocks.append(Table(pd.DataFrame(columns), caption, "error"))
     return Section("errors", TITLE, text, blocks)

@@ -54,17 +54,15 @@ def _figure(borders: pd.DataFrame, uncertainty: bool) -> Figure:
     _draw(axes[0, -1], borders, "confidence", GREEN)
     axes[0, -1].set(ylabel="probability of the chosen bin", ylim=(0, 1.02))
     axes[0, 0].legend(loc="best")
-    both = "log σ² (left) and the probability of the chosen bin (right)"
-    what = both if uncertainty else "The probability of the chosen bin"
-    return Figure(
-        figure_uri(figure),
-        f"{what} against the distance of the true border to the nearest edge between two bins, in "
-        f"log2 px: 0 is on the edge, and in a bin of the default size 0.5 is its middle; only "
-        f"borders in the outer bins lie further away. {len(borders)} borders, of which "
-        f"{min(len(borders), MAX_POINTS)} are drawn; the mean is over all of them in "
-        f"{NUM_INTERVALS} intervals.",
-        "Uncertainty against the distance to the nearest bin edge",
+    what = "log σ² and the probability" if uncertainty else "The probability"
+    caption = (
+        f"{what} of the chosen bin against the distance of the true border to the nearest edge "
+        "between two bins, in log2 px: 0 is on the edge, and in a bin of the default size 0.5 is "
+        f"its middle; only borders in the outer bins lie further away. {len(borders)} borders, of "
+        f"which {min(len(borders), MAX_POINTS)} are drawn; means are of all."
     )
+    alt = "Uncertainty against the distance to the nearest bin edge"
+    return Figure(figure_uri(figure), caption, alt)
 
 
 def section(runs: list[Run]) -> Section:

@@ -1,17 +1,19 @@
 """Which images are the best and the worst? Drawn as in figure 4 of the paper."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
-from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.utils.visualizer import Visualizer
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from PIL import Image
 
 from ..visualization import CONFIDENCE_COLORS, CONFIDENCES, border_lines
 from .dataset import BOX
 from .page import Figure, Gallery, Section
-from .plots import figure_uri, new_figure, photo_uri
+from .plots import data_uri, figure_uri, new_figure
 from .run import BORDER_SCORES, Run
 from .thresholds import best_thresholds, curves
 
@@ -42,10 +44,9 @@ def draw_borders(run: Run, image: int) -> np.ndarray:
     own confidence (of the score where there is no such thing); RGB uint8."""
     file_name = next(x["file_name"] for x in run.dataset.dicts if x["image_id"] == image)
     truth, detections = (x[x.image == image] for x in (run.dataset.ground_truth, run.detections))
-    metadata = MetadataCatalog.get(run.dataset.name)
     pixels = read_image(file_name, format="RGB")
     side = max(pixels.shape)  # px; the width of lines and letters follows it
-    canvas = Visualizer(pixels, metadata, scale=max(1.0, PICTURE_WIDTH / side))
+    canvas = Visualizer(pixels, scale=max(1.0, PICTURE_WIDTH / side))
     for box in truth[BOX].to_numpy():
         for x, y in border_lines(box):
             canvas.draw_line(x, y, "black", linewidth=side / 300)
@@ -57,8 +58,7 @@ def draw_borders(run: Run, image: int) -> np.ndarray:
             color = CONFIDENCE_COLORS(scale(float(confidence)))
             canvas.draw_line(x, y, color, linewidth=side / 150)
         if len(detections) <= MAX_LABELS:
-            label = int(detection.label)
-            text = f"{metadata.get('thing_classes', {label: label})[label]} {detection.score:.2f}"
+            text = f"{run.dataset.class_names[int(detection.label)]} {detection.score:.2f}"
             place = detection.x0, max(detection.y0 - side / 18, 0)  # above the box
             style = {"color": "w", "horizontal_alignment": "left"}
             canvas.draw_text(text, place, font_size=side / 36, **style)
@@ -70,7 +70,8 @@ def _gallery(run: Run, ranking: pd.DataFrame, caption: str) -> Gallery:
     for image, row in ranking.iterrows():
         counts = f"{row.right:.0f} right, {row.wrong:.0f} wrong, {row.missed:.0f} missed"
         text = f"Image {image}: {counts}; quality {100 * row.quality:.0f} %."
-        uri = photo_uri(draw_borders(run, image))
+        picture = Image.fromarray(draw_borders(run, image))
+        uri = data_uri("jpeg", partial(picture.save, format="JPEG", quality=88))
         pictures.append(Figure(uri, text, f"Detections in image {image}"))
     return Gallery(pictures, caption)
 
@@ -82,13 +83,11 @@ def _legend(has_borders: bool) -> Figure:
     figure.colorbar(colors, cax=axis, orientation="horizontal", extend=ends)
     axis.set_xlabel("confidence of a border" if has_borders else "score of a detection")
     meaning = "its own confidence, the probability of the bin it was decoded from"
-    return Figure(
-        figure_uri(figure),
+    caption = (
         f"Each border of a box has the colour of {meaning if has_borders else 'the box’s score'}; "
-        f"dashes are the ground truth. Class and score are left out where there are more than "
-        f"{MAX_LABELS} detections.",
-        "Colour scale",
+        f"dashes are the ground truth. Above {MAX_LABELS} detections class and score are left out."
     )
+    return Figure(figure_uri(figure), caption, "Colour scale")
 
 
 def section(runs: list[Run]) -> Section:

@@ -2,18 +2,17 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 # For rc_context, around all that draws.
 STYLE = {
     "font.size": 9.5,
-    "font.family": "sans-serif",
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -22,7 +21,6 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "0.9",
     "legend.frameon": False,
-    "savefig.facecolor": "white",
     "svg.hashsalt": "scopenet",  # the same figure gives the same file
 }
 # Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -38,23 +36,18 @@ def new_figure(rows: int, columns: int, *, width: float = 9.0, height: float, **
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Write a picture of the media type image/``kind`` as an address that holds it."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def data_uri(kind: str, write: Callable[[io.BytesIO], None]) -> str:
+    """Return an address that holds the picture, of the media type image/``kind``, that is written
+    by ``write``."""
+    buffer = io.BytesIO()
+    write(buffer)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def figure_uri(figure: Figure) -> str:
     """Write the figure as SVG; what is marked as rasterized in it is a bitmap of 150 dpi."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
-    return data_uri(buffer.getvalue(), "svg+xml")
-
-
-def photo_uri(pixels: np.ndarray) -> str:
-    """Write an RGB uint8 image (H, W, 3) as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
-    return data_uri(buffer.getvalue(), "jpeg")
+    write = partial(figure.savefig, format="svg", dpi=150, metadata={"Date": None})
+    return data_uri("svg+xml", write)
 
 
 def draw_cloud(axis: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
@@ -62,9 +55,7 @@ def draw_cloud(axis: Axes, x: Sequence[float], y: Sequence[float], color: str) -
     axis.scatter(x, y, s=5, alpha=0.2, color=color, linewidths=0, rasterized=True)
 
 
-def draw_matrix(
-    axis: Axes, counts: np.ndarray, labels: tuple[Sequence[str], Sequence[str]] | None
-) -> None:
+def draw_matrix(axis: Axes, counts: np.ndarray, labels: Sequence[Sequence[str]] | None) -> None:
     """Draw counts (N, M) as shares of their row in percent: as colours and, where the rows and the
     columns have labels, as numbers."""
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -20,11 +20,8 @@ SECTIONS = (shapes, calibration, bin_choice, hedging, anchors, thresholds, error
 
 
 def analyze(args: argparse.Namespace) -> Page:
-    """Run the detectors and write the page to ``args.output``; see :func:`.command.parser`.
-
-    Raises:
-        ConfigError: a detector or the data set is not what it should be.
-    """
+    """Run the detectors and write the page to ``args.output``; see :func:`.command.parser`. A
+    detector or data set that is not what it should be is a ConfigError."""
     if args.compare_weights and not args.compare:
         raise ConfigError("--compare-weights are those of --compare; give both.")
     if args.max_images is not None and args.max_images < 1:
@@ -36,10 +33,8 @@ def analyze(args: argparse.Namespace) -> Page:
     for source, weights, opts in sources:
         detector = Detector.load(source, weights=weights, device=args.device, overrides=opts)
         if detector.network is None:
-            raise ConfigError(
-                f"{source} is an exported model, which cannot be looked into; give the config and "
-                "the checkpoint that it was made from."
-            )
+            what = f"{source} is an exported model, which cannot be looked into"
+            raise ConfigError(f"{what}; give the config and the checkpoint that it was made from.")
         # The second one is run on what the first one is.
         dataset_name = choose_dataset(detector, dataset_name)
         detectors.append(detector)
@@ -73,7 +68,7 @@ def facts(runs: list[Run], args: argparse.Namespace) -> list[tuple[str, str]]:
     first = ("Detector", args.model, args.weights)
     second = ("Compared with", args.compare, args.compare_weights)
     for run, (title, source, weights) in zip(runs, (first, second), strict=False):
-        text = f"{run.name} ({run.architecture}), {len(run.detections)} detections"
+        text = f"{run.name} ({type(run.model).__name__}), {len(run.detections)} detections"
         pairs += [(title, text), ("Loaded from", source), ("Weights", weights or "its own")]
     versions = f"scopenet {__version__}, torch {torch.__version__}"
     return [*pairs, ("Versions", f"{versions}, Python {platform.python_version()}")]

@@ -36,10 +36,6 @@ class Run:
     positives: pd.DataFrame | None = None
 
     @property
-    def architecture(self) -> str:
-        return type(self.model).__name__
-
-    @property
     def score_columns(self) -> list[str]:
         """The scores worth comparing: all three of equation 3 where there are bins."""
         return ["score"] if self.borders is None else ["p_cls", "p_loc", "p_box"]
@@ -83,10 +79,7 @@ class Run:
 
 def choose_dataset(detector: Detector, dataset_name: str) -> str:
     """Let ``dataset_name``, or else the config's test set, be what is tested on; return its name.
-
-    Raises:
-        ConfigError: it is not one set, or cannot be read, or does not fit the config.
-    """
+    More than one, and one that cannot be read or does not fit the config, are a ConfigError."""
     config = detector.network.config
     if dataset_name and isinstance(config, CfgNode):
         config.DATASETS.TEST = (dataset_name,)
@@ -114,11 +107,8 @@ def detections_table(instances: Instances, image: int) -> pd.DataFrame:
 
 @torch.no_grad()
 def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
-    """Detect in all images, one by one so that no padding depends on the neighbours.
-
-    Raises:
-        ConfigError: the detector, ``name`` in legends, knows classes that the data set has not.
-    """
+    """Detect in all images, one by one so that no padding depends on the neighbours; a detector,
+    ``name`` in legends, that knows classes which the data set has not is a ConfigError."""
     network, model = detector.network, detector.network.model
     model = model.model if isinstance(model, ScopeNetWithTTA) else model  # its single view
     has_choice = isinstance(model, ScopeNet) and model.num_bins > 1

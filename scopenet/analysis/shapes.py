@@ -66,14 +66,12 @@ def _figure(parts: list[tuple[pd.DataFrame, pd.Series, str]], num_truths: int) -
         draw_bars(axis, ap.loc[shown], [f"{name}\nn={counts[name]}" for name in shown])
         axis.set(xlabel=label, ylabel="AP (percent)")
     axes[0, 0].legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16))
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "AP in percent, mean over IoU 0.5–0.95 and over classes, of the objects in each range; "
         "objects outside it, and detections outside it that match none inside, are ignored. The "
-        f"size is the square root of the object's area. n is the number of objects, "
-        f"{num_truths} in all.",
-        "Bar charts of AP by size and by aspect ratio",
+        f"size is the square root of the object's area, n the number of objects of {num_truths}."
     )
+    return Figure(figure_uri(figure), caption, "Bar charts of AP by size and by aspect ratio")
 
 
 def section(runs: list[Run]) -> Section:
@@ -84,8 +82,7 @@ def section(runs: list[Run]) -> Section:
     sizes = count_objects(truths, SIZES, "area"), "size of the object (px of the image file)"
     aspects = count_objects(truths, ASPECTS, "aspect"), "aspect ratio, width : height"
     text = [
-        "COCO's average precision. Few objects in a range, or a class with few of them, make its "
-        "figure a coarse one."
+        "COCO's average precision, whose figure for a range or class with few objects is coarse."
     ]
     if len(runs) == 1:
         text.append("A second detector can be put beside this one: --compare.")

@@ -1,5 +1,4 @@
-"""Which threshold should be used, what are precision, recall and F1 there, and which class is taken
-for which?"""
+"""Which threshold is best, what are precision, recall and F1 there, and what is taken for what?"""
 
 from collections.abc import Sequence
 
@@ -17,8 +16,7 @@ MAX_CLASSES_WITH_DIGITS = 20
 
 def threshold_curve(scores: np.ndarray, is_true: np.ndarray, num_truths: int) -> pd.DataFrame:
     """Measure what is found of ``num_truths`` when all detections (K,) from a score upwards are
-    kept: "threshold", "precision", "recall" and "f1", in [0, 1], one row for each different score,
-    from the highest.
+    kept: "threshold", "precision", "recall" and "f1", in [0, 1], by different score, highest first.
 
     Unlike in AP, precision is not interpolated: these are the figures that a threshold gives.
     """
@@ -31,8 +29,7 @@ def threshold_curve(scores: np.ndarray, is_true: np.ndarray, num_truths: int) ->
 
 
 def curves(run: Run) -> dict[int | str, pd.DataFrame]:
-    """Measure the :func:`threshold_curve` of each class with ground truths, and of all together, as
-    "all"."""
+    """Measure the :func:`threshold_curve` of each class with ground truths, and of "all"."""
     parts = {
         label: (run.matched[run.matched.label == label], count)
         for label, count in run.dataset.truths.label.value_counts().sort_index().items()
@@ -47,8 +44,7 @@ def best_thresholds(of_class: dict[int | str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def class_confusion(run: Run, threshold: float) -> np.ndarray:
-    """Count ground truths and detections from a score upwards, matched at IoU 0.5 whatever their
-    class, (C+1, C+1).
+    """Count objects and detections from a score on, matched at IoU 0.5 in any class, (C+1, C+1).
 
     Row is the true class and column the detected one; the last row holds detections of nothing (of
     the background, and duplicates) and the last column what was missed.
@@ -83,14 +79,13 @@ def _curves_figure(runs: list[Run], of_runs: list[dict[int | str, pd.DataFrame]]
     f1.set(xlabel="score threshold", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
     f1.legend(loc="best", fontsize=8)
     counts = " and ".join(f"{len(x.detections)} of {x.name}" for x in runs)
-    return Figure(
-        figure_uri(figure),
+    caption = (
         "Precision against recall, and F1 against the score threshold, for a match at IoU 0.5; "
         f"thick: all classes together, thin: each class of {runs[0].name}. "
         f"{len(runs[0].dataset.truths)} objects; detections: {counts}. Precision is not "
-        "interpolated. A curve begins at the score threshold of the detector.",
-        "Precision-recall and F1 curves",
+        "interpolated. A curve begins at the score threshold of the detector."
     )
+    return Figure(figure_uri(figure), caption, "Precision-recall and F1 curves")
 
 
 def _thresholds_table(run: Run, best: pd.DataFrame) -> Table:
@@ -98,14 +93,13 @@ def _thresholds_table(run: Run, best: pd.DataFrame) -> Table:
     table = best.rename(columns={"f1": "F1"})
     table[["precision", "recall", "F1"]] *= 100
     table["objects"] = [counts.get(k, counts.sum()) for k in table.index]  # "all" is none of them
-    return Table(
-        table.rename(index=dict(enumerate(run.dataset.class_names))),
+    table = table.rename(index=dict(enumerate(run.dataset.class_names)))
+    caption = (
         "The score threshold with the highest F1 of each class and of all together, and precision, "
         "recall and F1 there in percent, for a match at IoU 0.5. It is chosen on these very "
-        "images, so that F1 is a little better here than it would be on others.",
-        "class",
-        {"threshold": 3},
+        "images, so that F1 is a little better here than it would be on others."
     )
+    return Table(table, caption, "class", {"threshold": 3})
 
 
 def _confusion_blocks(run: Run, threshold: float) -> list[Figure | Table]:
@@ -115,14 +109,13 @@ def _confusion_blocks(run: Run, threshold: float) -> list[Figure | Table]:
     figure, ((axis,),) = new_figure(1, 1, width=max(side, 3.4), height=max(side * 0.85, 2.9))
     draw_matrix(axis, counts, ([*names, "nothing"], [*names, "missed"]) if few else None)
     axis.set(xlabel="detected class", ylabel="true class")
-    matrix = Figure(
-        figure_uri(figure),
+    caption = (
         f"Detections with a score of at least {threshold:.3f} against the objects they match at "
         "IoU 0.5 whatever their class, in percent of each row; the last column is missed objects, "
         f"the last row detections of nothing (background, and duplicates). {counts[:-1].sum()} "
-        f"objects, {counts[:, :-1].sum()} detections.",
-        "Confusion matrix of the classes",
+        f"objects, {counts[:, :-1].sum()} detections."
     )
+    matrix = Figure(figure_uri(figure), caption, "Confusion matrix of the classes")
     largest = largest_confusions(counts, names, limit=10).set_index("true")
     caption = "The most frequent confusions of two classes, ten at most."
     return [matrix, Table(largest, caption, "true class")] if len(largest) else [matrix]

@@ -82,12 +82,8 @@ class CocoSplit:
             return False
 
     def write(self, samples: Iterable[Sample], total: int | None = None) -> None:
-        """Write the images, then the json, in place of any earlier version of the split.
-
-        Args:
-            samples: the images in order; image k gets the id k and the file name of k.
-            total: how many there are, for the progress bar.
-        """
+        """Write the images, then the json, in place of any earlier version of the split; image k
+        gets the id k and the file name of k. ``total``, their number, is for the progress bar."""
         # The json goes first: what is left behind by an interruption must not look complete.
         self.json_path.unlink(missing_ok=True)
         self.json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,10 +42,7 @@ def parse_json(path: str | PathLike) -> Json:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not json: {str(error).splitlines()[0]}.") from error
     if isinstance(content, list):
-        raise ConfigError(
-            f"{path} holds a list, as a file of detections does; COCO's annotation format is an "
-            f"object with {', '.join(REQUIRED)}."
-        )
+        raise ConfigError(f"{path} holds a list, as of detections, and no {', '.join(REQUIRED)}.")
     for part in REQUIRED:
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(x, dict) for x in entries):

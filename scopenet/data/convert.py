@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from ..atomic import write_json
-from ..errors import ConfigError
+from ..errors import ConfigError, import_extra, refused
 from ..images import images_in, orientation_of, reason_of
 from .coco_json import classes_of, read_coco_json
 
@@ -18,21 +18,16 @@ SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
 def convert(
     kind: str, *, labels: Path, images: Path, names: Path | None, like: Path | None, output: Path
 ) -> dict[str, int]:
-    """Write a COCO json of all images below ``images``, and count what is in it.
+    """Write a COCO json of all images below ``images``, and count what is in it. A missing globox
+    or folder, a malformed label file and a class without a name are a ConfigError.
 
     Args:
         kind: one of ``SUFFIXES``.
         labels: the folder of the label files, laid out as the images are.
         names: see :func:`read_names`; "yolo" needs them, or ``like``.
         like: a COCO json whose categories are taken instead, as for a validation split.
-
-    Raises:
-        ConfigError: globox or a folder is missing, a label file is malformed, a class has no name.
     """
-    try:
-        import globox
-    except ImportError as error:
-        raise ConfigError('Conversion needs globox; pip install "scopenet[convert]".') from error
+    globox = import_extra("globox", "convert")
     if not labels.is_dir():
         raise ConfigError(f"The folder {labels} does not exist.")
     files = images_in(images, recursive=True)
@@ -63,15 +58,13 @@ def convert(
 
 def read_names(path: Path) -> list[str]:
     """Read the class names of a text file, one a line, or the "names" of a YOLO ``data.yaml``."""
-    try:
+    with refused(f"{path} names no classes"):
         text = path.read_text(encoding="utf-8")
         names: Any = [line.strip() for line in text.splitlines() if line.strip()]
         if path.suffix.lower() in (".yaml", ".yml"):
             names = yaml.safe_load(text)["names"]
             if isinstance(names, dict):  # number -> name
                 names = [names[i] for i in range(len(names))]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} names no classes: {type(error).__name__} {error}.") from error
     if not isinstance(names, list) or not names:
         raise ConfigError(f"{path} names no classes.")
     return [str(name) for name in names]
@@ -81,13 +74,11 @@ def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> An
     """Let globox read the labels of one image; without a label file it has no boxes."""
     name = file.relative_to(images)
     label, size, boxes = (labels / name).with_suffix(SUFFIXES[kind]), _size_of(file), []
-    try:
+    with refused(f"{label} cannot be read"):
         if label.is_file() and kind == "yolo":
             boxes = globox.Annotation.from_yolo_v5(label, image_size=size).boxes
         elif label.is_file():
             boxes = globox.Annotation.from_pascal_voc(label).boxes
-    except Exception as error:  # globox's own, and those of text that is no number
-        raise ConfigError(f"{label} cannot be read: {error}.") from error
     # VOC's own idea of file name and size is often another file's.
     return globox.Annotation(name.as_posix(), size, boxes)
 
@@ -103,9 +94,8 @@ def _size_of(file: Path) -> tuple[int, int]:
 
 def parser() -> argparse.ArgumentParser:
     """Take the flags of ``scopenet convert``."""
-    parser = argparse.ArgumentParser(
-        description="Write a COCO json for a folder of images with YOLO or Pascal VOC labels."
-    )
+    about = "Write a COCO json for a folder of images with YOLO or Pascal VOC labels."
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("kind", choices=[*SUFFIXES])
     parser.add_argument("--labels", type=Path, required=True, help="folder of the label files")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")

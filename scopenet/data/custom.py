@@ -17,6 +17,7 @@ from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
 from .coco_json import classes_of, clean, read_coco_json
 
+Entry = dict[str, str]  # of DATASETS.CUSTOM, with these fields:
 FIELDS = ("name", "json", "images")
 FLAG_NAMES = {"train": "own_train", "val": "own_val"}
 
@@ -30,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+def entries_of_flags(args: argparse.Namespace) -> dict[str, Entry]:
     """Return the entry of each split that is given by flags, by "train" and "val"; a json without
     its folder, or the reverse, is a ConfigError."""
     entries = {}
@@ -45,16 +46,10 @@ def entries_of_flags(args: argparse.Namespace) -> dict[str, dict[str, str]]:
     return entries
 
 
-def use_custom_datasets(
-    config: Config, flags: dict[str, dict[str, str]], *, training: bool
-) -> None:
+def use_custom_datasets(config: Config, flags: dict[str, Entry], *, training: bool) -> None:
     """Register the data sets of ``config``, or of :func:`entries_of_flags` in their place, and
-    change ``config`` to use them and to have as many classes.
-
-    Raises:
-        ConfigError: an entry or its file is not what it should be, or two splits differ in their
-            classes.
-    """
+    change ``config`` to use them and to have as many classes. An entry or file that is not what it
+    should be, and two splits with different classes, are a ConfigError."""
     if flags:
         who, split = ("Training", "train") if training else ("--eval-only", "val")
         if split not in flags:
@@ -68,7 +63,7 @@ def use_custom_datasets(
         set_num_classes(config, len(names))
 
 
-def _add_entries(config: Config, flags: dict[str, dict[str, str]]) -> None:
+def _add_entries(config: Config, flags: dict[str, Entry]) -> None:
     """Let ``config`` name the data sets of the flags, and no others."""
     train, test = (flags.get(split, {}).get("name") for split in FLAG_NAMES)
     if isinstance(config, CfgNode):
@@ -98,7 +93,7 @@ def _shared_classes(names: list[str]) -> list[str]:
     return first.thing_classes
 
 
-def register(entry: dict[str, str]) -> None:
+def register(entry: Entry) -> None:
     """Register one entry with Detectron2, in place of an earlier one of its name. One that is
     malformed, lacks its files or has the name of another data set is a ConfigError."""
     if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
@@ -115,14 +110,10 @@ def register(entry: dict[str, str]) -> None:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     DatasetCatalog.register(name, lambda: load(json_file, images))
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=images,
-        evaluator_type="coco",
-        is_custom=True,
-        thing_classes=[*classes.values()],
-        thing_dataset_id_to_contiguous_id={number: i for i, number in enumerate(classes)},
-    )
+    metadata = MetadataCatalog.get(name)
+    metadata.set(json_file=json_file, image_root=images, evaluator_type="coco", is_custom=True)
+    ids = {number: i for i, number in enumerate(classes)}
+    metadata.set(thing_classes=[*classes.values()], thing_dataset_id_to_contiguous_id=ids)
 
 
 def register_available(cfg: CfgNode) -> None:
@@ -147,10 +138,7 @@ def load(json_file: str, images: str) -> list[dict[str, Any]]:
     for problem, number in dropped.items():
         logger.warning(f"{json_file}: {number} left out: {problem}.")
     if all(x["iscrowd"] for x in content["annotations"]):
-        raise ConfigError(
-            f"{json_file} has no usable boxes, or of crowds only; scopenet check says what is "
-            "wrong."
-        )
+        raise ConfigError(f"{json_file}: no usable boxes, or of crowds only; see scopenet check.")
     used = {x["category_id"] for x in content["annotations"]}
     if unused := [name for number, name in classes_of(content).items() if number not in used]:
         logger.warning(f"{json_file} has no boxes of {', '.join(unused)}.")

@@ -2,8 +2,7 @@
 
 The digits are the 1797 scans of `sklearn.datasets.load_digits` (Alpaydin and Kaynak, UCI, 8 x 8
 pixels, 16 grey levels), the backgrounds the two photographs of `load_sample_images`. Training and
-validation share neither: a scan belongs to one split, and the photographs are cut at two thirds of
-their width.
+validation share neither: a scan is of one split, photographs are cut at two thirds of their width.
 
 Box sizes vary a lot (log-uniform) and so do their aspect ratios, and every box is exact: it is the
 rectangle that the glyph has been resized to.
@@ -54,21 +53,18 @@ def prepare_digits(
     root: Path | None = None, *, train: int = 2000, val: int = 300, size: int = 160, seed: int = 0
 ) -> list[str]:
     """Write `<root>/digits`, except splits that are already there; return the names of the others.
+    A ConfigError says that scikit-learn is missing, a split empty, the seed negative, or `size` too
+    small for the digits or too large for the photographs.
 
     Args:
         root: the directory of all data sets, by default `dataset_root()`.
         train, val: the number of images.
         size: the side of the square images, in pixels.
         seed: determines everything; an image does not depend on how many others there are.
-
-    Raises:
-        ConfigError: scikit-learn is missing, a split is empty, the seed is negative, or `size`
-            leaves no room for the digits or exceeds the photographs.
     """
     if min(train, val) < 1 or seed < 0:
-        raise ConfigError(
-            f"Digits needs an image in each split and a seed >= 0, not {train}, {val}, {seed}."
-        )
+        given = f"{train}, {val}, {seed}"
+        raise ConfigError(f"Digits needs an image in each split and a seed >= 0, not {given}.")
     folder = (root or dataset_root()) / "digits"
     counts = {"train": train, "val": val}
     splits = [_describe(folder, name, counts[name], size, seed) for name in counts]
@@ -92,9 +88,7 @@ def load_sources(split: str, size: int, seed: int) -> Sources:
     photos = [photo_part(photo, split) for photo in load_sample_images().images]
     smallest, largest = math.ceil(MIN_SCALE / MAX_SCALE), min(min(p.shape[:2]) for p in photos)
     if not smallest <= size <= largest:
-        raise ConfigError(
-            f"The size of a {split} image is {smallest} to {largest} pixels, not {size}."
-        )
+        raise ConfigError(f"The size of a {split} image is {smallest} to {largest} px, not {size}.")
     indices = split_scans(scans.target, split, seed)
     glyphs = [crop_to_ink(scans.images[i] / FULL_INTENSITY) for i in indices]
     return Sources(glyphs, [int(scans.target[i]) for i in indices], photos)

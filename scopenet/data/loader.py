@@ -92,8 +92,7 @@ class ImageDataset(Dataset):
     """Images that are read and mapped when they are asked for."""
 
     def __init__(self, dicts: Sequence[dict], mapper: Mapper, *, max_unreadable: int):
-        # Serialized, so that loader processes share one copy (https://github.com/pytorch/pytorch/
-        # issues/13246).
+        # Serialized: loader processes share one copy (github.com/pytorch/pytorch/issues/13246).
         self.dicts = DatasetFromList(dicts, copy=False)
         self.mapper = mapper
         self.max_unreadable = max_unreadable
@@ -159,18 +158,15 @@ class ReportingLoader(DataLoader):
                         met.add(file_name)
                         self._report(file_name, problem, len(met))
             if not all(batch):
-                raise ConfigError(
-                    "No image of the training set can be read; scopenet check says why."
-                )
+                raise ConfigError("No image of the training set can be read; try scopenet check.")
             yield batch
 
     def _report(self, file_name: str, problem: str, number: int) -> None:
         limit = self.dataset.max_unreadable
         if number > limit:
             raise ConfigError(
-                f"{number} images cannot be read, the last is {file_name} ({problem}); mend them "
-                "(scopenet check lists them) or raise DATALOADER.MAX_UNREADABLE_IMAGES, now "
-                f"{limit}."
+                f"{number} images cannot be read, the last is {file_name} ({problem}); mend them, "
+                f"see scopenet check, or raise DATALOADER.MAX_UNREADABLE_IMAGES, now {limit}."
             )
         logging.getLogger(__name__).warning(
             f"{file_name} cannot be read ({problem}): training takes another image in its place, "
@@ -189,7 +185,8 @@ def build_train_loader(
     max_unreadable: int = 0,
 ) -> DataLoader:
     """Load seeded batches of dicts in Detectron2's format, without unusable boxes, from
-    ``loader.batch_sampler.start_iter`` on.
+    ``loader.batch_sampler.start_iter`` on. What :class:`SeededBatchSampler` refuses, and too many
+    unreadable files when they are met, are a ConfigError.
 
     Args:
         total_batch_size: images of an iteration over all workers.
@@ -198,35 +195,21 @@ def build_train_loader(
         aspect_ratio_grouping: batches hold either wide or high images only, but for those that
             take the place of an unreadable one.
         max_unreadable: different unreadable files that may be met in this process.
-
-    Raises:
-        ConfigError: as :class:`SeededBatchSampler`; and from the loader, too many unreadable files.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
     sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
-    return ReportingLoader(
-        SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable),
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-    )
+    images = SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable)
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    return ReportingLoader(images, batch_sampler=sampler, **workers)
 
 
 def build_validation_loader(
-    dataset: Sequence[dict],
-    *,
-    mapper: Mapper,
-    batch_size: int = 1,
-    num_workers: int = 0,
-    max_unreadable: int = 0,
+    dataset: Sequence[dict], *, mapper: Mapper, max_unreadable: int = 0, **options: int
 ) -> DataLoader:
     """Load every image once and in order; unlike Detectron2's, an unreadable one does not stop it.
 
-    ``batch_size`` is that of this process; for the other arguments see :func:`build_train_loader`.
+    ``options`` are ``batch_size`` of this process, by default 1, and ``num_workers``, by default 0;
+    for the other arguments see :func:`build_train_loader`.
     """
-    return ReportingLoader(
-        EvaluationDataset(dataset, mapper, max_unreadable=max_unreadable),
-        sampler=InferenceSampler(len(dataset)),
-        batch_size=batch_size,
-        num_workers=num_workers,
-    )
+    images = EvaluationDataset(dataset, mapper, max_unreadable=max_unreadable)
+    return ReportingLoader(images, sampler=InferenceSampler(len(dataset)), **options)

@@ -38,13 +38,11 @@ def describe(network: Network, precision: str) -> Metadata:
             f"The config prepares test images by {resizing}; an exported detector only knows "
             "ResizeShortestEdge of one size."
         )
-    min_size = resizing[0].short_edge_length[0] if resizing else 0
-    max_size = resizing[0].max_size if resizing else 0
     return Metadata(
         version=__version__,
         class_names=network.class_names,
-        min_size=int(min_size),
-        max_size=int(max_size),
+        min_size=int(resizing[0].short_edge_length[0]) if resizing else 0,
+        max_size=int(resizing[0].max_size) if resizing else 0,
         precision=precision,
         thresholds=network.model.detection_options,
         config=yaml.safe_dump(publishable(to_yaml(network.config), "the config")),
@@ -116,14 +114,10 @@ def parser() -> argparse.ArgumentParser:
         "--precision", choices=PRECISIONS, default="float32", help="openvino has all of them"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for model.<suffix>")
-    images = "a registered data set or a folder of images"
-    parser.add_argument(
-        "--images", default="", help=f"to verify with: {images}; by default the config's test set"
-    )
+    images = "a registered data set or a folder of images; by default the config's"
+    parser.add_argument("--images", default="", help=f"to verify with: {images} test set")
     parser.add_argument("--num-images", type=int, default=300, help="of them; 0 for all")
-    parser.add_argument(
-        "--calibration", default="", help=f"for int8: {images}; by default the training set"
-    )
+    parser.add_argument("--calibration", default="", help=f"for int8: {images} training set")
     parser.add_argument("--num-calibration-images", type=int, default=300, help="0 for all")
     add_overrides(parser)
     return parser
@@ -139,26 +133,16 @@ def run(args: argparse.Namespace) -> None:
     """Export, and print what the verification saw."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own, which no user can act on
-        path, verification = _export(args)
+        parts = {"weights": args.weights, "device": args.device, "overrides": args.opts}
+        network = Detector.load(args.model, **parts).network
+        if network is None:
+            raise ConfigError(f"{args.model} is exported already; name the config or the training.")
+        datasets = network.settings.DATASETS
+        sources = {"images": _source(args.images, datasets.TEST, "--images"), "calibration": ""}
+        if args.precision == "int8":
+            sources["calibration"] = _source(args.calibration, datasets.TRAIN, "--calibration")
+        counts = {x: getattr(args, x) for x in ("num_images", "num_calibration_images")}
+        path, verification = export(
+            network, args.format, args.output, precision=args.precision, **sources, **counts
+        )
     print(f"{path}: {verification.describe()}")
-
-
-def _export(args: argparse.Namespace) -> tuple[Path, Verification]:
-    network = Detector.load(
-        args.model, weights=args.weights, device=args.device, overrides=args.opts
-    ).network
-    if network is None:
-        raise ConfigError(f"{args.model} is exported already; name the config or the training.")
-    datasets, calibration = network.settings.DATASETS, ""
-    if args.precision == "int8":
-        calibration = _source(args.calibration, datasets.TRAIN, "--calibration")
-    return export(
-        network,
-        args.format,
-        args.output,
-        precision=args.precision,
-        images=_source(args.images, datasets.TEST, "--images"),
-        num_images=args.num_images,
-        calibration=calibration,
-        num_calibration_images=args.num_calibration_images,
-    )

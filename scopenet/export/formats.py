@@ -16,7 +16,7 @@ from ..runtime.metadata import KEY, Metadata, Outputs, parse_metadata
 from .graph import EXAMPLE, DetectionGraph, capture
 
 EXTRA_FILE = f"{KEY}.json"  # in the archives of PyTorch
-UNQUANTIZED = ("bin_score", "border_pred")  # layers of the head that borders are decoded from
+UNQUANTIZED = ("head.bin_score.", "head.border_pred.")  # what borders are decoded from
 Images = Sequence[np.ndarray]
 
 
@@ -31,7 +31,7 @@ class TorchBackend:
         return Outputs(*(x.numpy() for x in self.module(torch.from_numpy(image))))
 
 
-def write_pt2(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images = ()) -> None:
+def write_pt2(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images) -> None:
     """Write a file for ``torch.export.load``, before which torchvision has to be imported."""
     torch.export.save(capture(graph), path, extra_files={EXTRA_FILE: metadata.to_json()})
 
@@ -43,9 +43,7 @@ def load_pt2(path: Path) -> TorchBackend:
     return TorchBackend(module, parse_metadata(extra[EXTRA_FILE], str(path)))
 
 
-def write_torchscript(
-    graph: DetectionGraph, metadata: Metadata, path: Path, _: Images = ()
-) -> None:
+def write_torchscript(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images) -> None:
     """Write a file for ``torch.jit.load``, by tracing; it runs at other sizes, too."""
     with torch.no_grad():
         traced = torch.jit.trace(graph, EXAMPLE, check_trace=False)
@@ -70,15 +68,11 @@ def write_onnx(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images 
         values ONNX's TopK gives the first ones first, too."""
         return op.TopK(x, op.Shape(x), axis=-1, largest=int(descending), sorted=1)
 
+    names = {"input_names": ["image"], "output_names": list(Outputs._fields)}
+    options = {"custom_translation_table": {torch.ops.aten.sort.stable: sort_stable}}
     with contextlib.redirect_stdout(io.StringIO()):  # the steps that it reports
         exported = torch.onnx.export(
-            capture(graph),
-            dynamo=True,
-            optimize=True,
-            input_names=["image"],
-            output_names=list(Outputs._fields),
-            custom_translation_table={torch.ops.aten.sort.stable: sort_stable},
-            verbose=False,
+            capture(graph), dynamo=True, optimize=True, verbose=False, **names, **options
         )
     model = exported.model
     for node in model.graph.all_nodes():  # where in the source it is from, with folders
@@ -99,18 +93,10 @@ def _quantize(model: Any, calibration: Images) -> Any:
     nncf = import_extra("nncf", "openvino")
     convolutions = [x for x in model.get_ordered_ops() if x.get_type_name() == "Convolution"]
     weights = {x.get_friendly_name(): x.input_value(1).get_node() for x in convolutions}
-    kept = [
-        name
-        for name, x in weights.items()
-        if any(f"head.{layer}." in x.get_friendly_name() for layer in UNQUANTIZED)
-    ]
-    return nncf.quantize(
-        model,
-        nncf.Dataset(calibration),
-        subset_size=len(calibration),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=kept),
-    )
+    kept = [k for k, x in weights.items() if any(y in x.get_friendly_name() for y in UNQUANTIZED)]
+    options = {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(calibration)}
+    scope = nncf.IgnoredScope(names=kept)
+    return nncf.quantize(model, nncf.Dataset(calibration), ignored_scope=scope, **options)
 
 
 def write_openvino(

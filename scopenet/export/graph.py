@@ -47,24 +47,18 @@ class DetectionGraph(nn.Module):
         padded = F.pad(pixels, (0, -width % divisor, 0, -height % divisor))
         features = model.backbone(padded[None])
         predictions = model.head([features[name] for name in model.head_in_features])
-        found = detect(
-            *([x[0] for x in maps] for maps in predictions),
-            model.log2_anchors,
-            model.strides,
-            torch.stack([torch.scalar_tensor(x) for x in (height, width)]),
-            **model.detection_options,
-        )
-        return tuple(found)
+        maps = ([x[0] for x in levels] for levels in predictions)
+        size = torch.stack([torch.scalar_tensor(x) for x in (height, width)])
+        options = model.detection_options
+        return tuple(detect(*maps, model.log2_anchors, model.strides, size, **options))
 
 
 def capture(graph: DetectionGraph) -> torch.export.ExportedProgram:
     """Write down what the graph computes, as a program without Python."""
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    shapes = {"image": dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)}
     # A side of one cell, as the coarse levels of small images have, is a size like all others.
     with torch.no_grad(), shape_config.patch(backed_size_oblivious=True):
-        program = torch.export.export(
-            graph, (EXAMPLE,), dynamic_shapes={"image": any_size}, strict=False
-        )
+        program = torch.export.export(graph, (EXAMPLE,), dynamic_shapes=shapes, strict=False)
     # Drop the assertions on sizes (torchvision declares that NMS leaves two boxes or more) and the
     # source lines, which name folders of this machine.
     for node in reversed(program.graph.nodes):

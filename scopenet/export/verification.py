@@ -47,12 +47,10 @@ class Agreement:
     max_score_difference: float = 0.0  # between counterparts, of any of their scores
 
     def __add__(self, other: "Agreement") -> "Agreement":
-        return Agreement(
-            self.detections + other.detections,
-            self.matched + other.matched,
-            max(self.max_box_difference, other.max_box_difference),
-            max(self.max_score_difference, other.max_score_difference),
-        )
+        counts = self.detections + other.detections, self.matched + other.matched
+        boxes = max(self.max_box_difference, other.max_box_difference)
+        scores = max(self.max_score_difference, other.max_score_difference)
+        return Agreement(*counts, boxes, scores)
 
     @property
     def share(self) -> float:
@@ -115,19 +113,15 @@ def spread(items: Sequence, count: int) -> list:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def verify(
-    network: Network, backend: Backend, source: str, records: Sequence[dict]
-) -> Verification:
+def verify(network: Network, backend: Backend, source: str, records: list[dict]) -> Verification:
     """Compare an exported file with its original on the images that :func:`find_samples` has found
     in ``source``, in AP, too, if these have annotations in COCO's format."""
-    precision = backend.metadata.precision
-    expected, found = [], []
-    on_images = Agreement()
+    expected, found, on_images = [], [], Agreement()
     for record in tqdm(records, desc="verifying", leave=False):
         image = read_image(record["file_name"])
         expected.append(network(image)["instances"].to("cpu"))
         found.append(predict(backend, image)["instances"])
-        on_images += compare(expected[-1], found[-1], precision=precision)
+        on_images += compare(expected[-1], found[-1], precision=backend.metadata.precision)
     at_sizes = _compare_at_sizes(network, backend, records)
     is_labelled = source in DatasetCatalog.list() and MetadataCatalog.get(source).get("json_file")
     aps = (_ap(source, records, x) if is_labelled else None for x in (expected, found))

@@ -11,13 +11,12 @@ from uuid import uuid4
 from filelock import FileLock
 from iopath.common.file_io import get_cache_dir
 
-from ..atomic import sync_folder, write_file
+from ..atomic import UNFINISHED, sync_folder, write_file
 from ..errors import ConfigError
 from .card import write_table
 from .index import Entry, File, dump_index, parse_index
 
 INDEX, TABLE = "index.json", "MODEL_ZOO.md"
-_UNFINISHED = ".unfinished"  # the file that is being written, by who holds the lock
 TIMEOUT = 30.0  # seconds without an answer
 MAX_INDEX_BYTES = 100_000_000
 
@@ -46,10 +45,10 @@ class Zoo:
         where Detectron2 keeps its own (``$FVCORE_CACHE``), by their sha256."""
         file, where = entry.files[name], self.location(f"{entry.folder}/{name}")
         kept = Path(get_cache_dir(), "scopenet_model_zoo", file.sha256, name)
-        if self.is_address and kept.is_file() and _is(file, kept.read_bytes()):
+        if self.is_address and kept.is_file() and File.of(kept.read_bytes()).sha256 == file.sha256:
             return kept
         content = self._read(where, file.bytes + 1)
-        if not _is(file, content):
+        if File.of(content).sha256 != file.sha256:
             kept.unlink(missing_ok=True)
             raise ConfigError(
                 f"{where} does not have the sha256 that the zoo's index names: it was damaged or "
@@ -72,14 +71,15 @@ class Zoo:
         with FileLock(self.location(".lock")):
             entries = self.entries() if os.path.exists(self.location(INDEX)) else {}
             entries[name] = entry
-            shutil.rmtree(self.location(_UNFINISHED), ignore_errors=True)  # of an older version
+            shutil.rmtree(self.location(UNFINISHED), ignore_errors=True)  # of an older version
             for file, content in files.items():
                 self._write(f"{entry.folder}/{file}", content)
             self._write(INDEX, dump_index(entries))
             self._write(TABLE, write_table(entries).encode())
 
     def _write(self, name: str, content: bytes) -> None:
-        path, unfinished = Path(self.location(name)), Path(self.location(_UNFINISHED))
+        # By who holds the lock: one name is enough.
+        path, unfinished = Path(self.location(name)), Path(self.location(UNFINISHED))
         if path.is_file() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +94,6 @@ class Zoo:
         except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"The model zoo's {where} cannot be read ({reason}).") from error
-
-
-def _is(file: File, content: bytes) -> bool:
-    return File.of(content).sha256 == file.sha256
 
 
 def _read_at_most(f: BinaryIO, max_bytes: int) -> bytes:

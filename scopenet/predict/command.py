@@ -12,11 +12,11 @@ from tqdm import tqdm
 from ..cli import add_detector, add_overrides
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
-from ..images import find_images, read_image
-from .files import check_json, check_video, coco_results, image_ids, plan_pictures, write_results
+from ..images import find_images, listed, read_image
+from .files import check_file, coco_results, image_ids, plan_pictures, write_results
 from .pictures import draw, write_picture
 from .tiles import check_tiling, predict_tiles
-from .video import run_video
+from .video import CODECS, run_video
 
 # From an image, its number and its file's name, to a picture of what is found, if it is wanted.
 Look = Callable[[np.ndarray, int, str, bool], np.ndarray | None]
@@ -28,10 +28,7 @@ def add_look(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", type=int, help="side of the tiles that images are cut into, px")
     parser.add_argument("--overlap", type=int, help="of the tiles, px; by default a quarter")
     parser.add_argument(
-        "--confidence-threshold",
-        type=float,
-        default=0.5,
-        help="least score of a detection (default: %(default)s)",
+        "--confidence-threshold", type=float, default=0.5, help="least score, by default 0.5"
     )
 
 
@@ -62,7 +59,7 @@ def look_at(
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Run a trained detector, see docs/demo.md.")
+    parser = argparse.ArgumentParser(description="Run a trained detector, see docs/predict.md.")
     add_look(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", nargs="+", help="images, folders or glob patterns")
@@ -70,9 +67,8 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--webcam", type=int, nargs="?", const=0, help="its number, 0 by default")
     parser.add_argument("--output", type=Path, help="folder or file of the pictures, or a video")
     parser.add_argument("--json", type=Path, help="file of the detections, in COCO's format")
-    parser.add_argument(
-        "--borders", action="store_true", help="colour each border by its own confidence"
-    )
+    borders = "colour each border by its own confidence"
+    parser.add_argument("--borders", action="store_true", help=borders)
     add_overrides(parser)
     return parser
 
@@ -86,13 +82,12 @@ def look_at_files(args: argparse.Namespace, look: Look) -> tuple[int, int]:
     for file, picture, number in tqdm(list(zip(files, pictures, image_ids(files), strict=True))):
         try:
             drawn = look(read_image(file), number, str(file), picture is not None)
+            if picture:
+                write_picture(drawn, picture)
         except ImageError as error:
             left_out += 1
             reason = str(error).replace(str(file), "it")
             tqdm.write(f"{file} is left out: {reason}", file=sys.stderr)
-            continue
-        if picture:
-            write_picture(drawn, picture)
     return len(files) - left_out, left_out
 
 
@@ -112,17 +107,16 @@ def run(args: argparse.Namespace) -> None:
     if args.input and not (args.output or args.json):
         raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
     if args.json:
-        check_json(args.json)
+        check_file(args.json, "--json", "a .json file", [".json"])
     if args.output and not args.input:
-        check_video(args.output)
+        check_file(args.output, "--output", f"an {listed(list(CODECS))} file", CODECS)
     detector, records = load_detector(args), []
     score_thresh, tiling = args.confidence_threshold, {"tile": args.tile, "overlap": args.overlap}
 
     def look(image: np.ndarray, number: int, name: str, is_drawn: bool) -> np.ndarray | None:
         found = look_at(image, detector, score_thresh=score_thresh, **tiling)
         records.extend(coco_results(found, detector, number, name))
-        names = detector.class_names
-        return draw(image, found, names, borders=args.borders) if is_drawn else None
+        return draw(image, found, detector.class_names, borders=args.borders) if is_drawn else None
 
     done, left_out = (look_at_files if args.input else look_at_frames)(args, look)
     if args.json:

@@ -2,7 +2,7 @@
 COCO's format of results."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detectron2.structures import Instances
@@ -11,7 +11,6 @@ from ..atomic import write_text
 from ..detector import Detector
 from ..errors import ConfigError
 from ..images import listed
-from .video import CODECS
 
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -22,7 +21,8 @@ def plan_pictures(files: Sequence[Path], output: Path) -> list[Path]:
     that it is neither, or that an input or another picture would be overwritten."""
     suffix = output.suffix.lower()
     if output.is_dir() or not suffix:
-        pictures = [output / _picture_name(x) for x in files]
+        names = [x.name if x.suffix.lower() in WRITTEN_SUFFIXES else f"{x.name}.png" for x in files]
+        pictures = [output / x for x in names]
     elif suffix not in WRITTEN_SUFFIXES:
         raise ConfigError(
             f"--output {output} is neither a folder nor a file in {listed(WRITTEN_SUFFIXES)}."
@@ -42,10 +42,6 @@ def plan_pictures(files: Sequence[Path], output: Path) -> list[Path]:
     return pictures
 
 
-def _picture_name(file: Path) -> str:
-    return file.name if file.suffix.lower() in WRITTEN_SUFFIXES else f"{file.name}.png"
-
-
 def _make_folder(folder: Path, flag: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,18 +51,11 @@ def _make_folder(folder: Path, flag: str) -> None:
         raise ConfigError(f"{flag}: {folder} cannot be made ({error.strerror}).") from error
 
 
-def check_json(path: Path) -> None:
-    """Make the folder of a JSON file that is to be written; a ConfigError says it cannot be one."""
-    if path.suffix.lower() != ".json" or path.is_dir():
-        raise ConfigError(f"--json {path} is not the name of a .json file.")
-    _make_folder(path.parent, "--json")
-
-
-def check_video(path: Path) -> None:
-    """Make the folder of a video that is to be written; a ConfigError says it cannot be one."""
-    if path.suffix.lower() not in CODECS or path.is_dir():
-        raise ConfigError(f"--output {path} is not the name of an {listed(list(CODECS))} file.")
-    _make_folder(path.parent, "--output")
+def check_file(path: Path, flag: str, kind: str, suffixes: Collection[str]) -> None:
+    """Make the folder of a file to be written; a ConfigError says it cannot be of that kind."""
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        raise ConfigError(f"{flag} {path} is not the name of {kind}.")
+    _make_folder(path.parent, flag)
 
 
 def image_ids(names: Sequence[str | Path]) -> list[int]:
@@ -88,24 +77,19 @@ def coco_results(
     sides[:, 2:] -= sides[:, :2]
     columns = {"bbox": sides, "score": instances.scores}
     if instances.has("border_scores"):
-        columns["loc_score"] = instances.loc_scores
-        columns["border_scores"] = instances.border_scores
-    rows = zip(*(x.tolist() for x in columns.values()), strict=True)
+        columns |= {"loc_score": instances.loc_scores, "border_scores": instances.border_scores}
+    # Six digits after the point are more than anybody measures of px and probabilities.
+    rounded = [x.double().round(decimals=6).tolist() for x in columns.values()]
     records = []
-    for label, row in zip(instances.pred_classes.tolist(), rows, strict=True):
+    for label, *row in zip(instances.pred_classes.tolist(), *rounded, strict=True):
         record = {
             "image_id": image_id,
             "file_name": file_name,
             "category_id": detector.category_ids[label],
             "category_name": detector.class_names[label],
         }
-        records.append(record | {k: _short(x) for k, x in zip(columns, row, strict=True)})
+        records.append(record | dict(zip(columns, row, strict=True)))
     return records
-
-
-def _short(value: float | list[float]) -> float | list[float]:
-    """Round to six digits after the point, more than anybody measures of px and probabilities."""
-    return [round(x, 6) for x in value] if isinstance(value, list) else round(value, 6)
 
 
 def write_results(records: list[dict], path: Path) -> None:

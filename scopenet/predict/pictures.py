@@ -41,7 +41,10 @@ def draw(
     scaled = Instances(image.shape[:2], **fields)
     if not borders:
         return canvas.draw_instance_predictions(scaled, jittering=False).get_image()[:, :, ::-1]
-    _draw_borders(canvas, scaled)
+    boxes = scaled.pred_boxes.tensor.double().numpy()
+    for i in scaled.scores.argsort().tolist():  # the best on top
+        _draw_frame(canvas, boxes[i], scaled.border_scores[i].tolist())
+    _draw_labels(canvas, boxes, scaled)
     picture = canvas.output.get_image()[:, :, ::-1]
     return np.concatenate([picture, _legend(picture.shape[1])])
 
@@ -67,18 +70,9 @@ def _metadata(class_names: list[str]) -> Metadata:
     return Metadata(thing_classes=names, thing_colors=colors)
 
 
-def _draw_borders(canvas: Visualizer, instances: Instances) -> None:
-    side = max(canvas.img.shape[:2])
-    boxes = instances.pred_boxes.tensor.double().numpy()
-    order = instances.scores.argsort().tolist()  # the best on top
-    for i in order:
-        _draw_frame(canvas, boxes[i], instances.border_scores[i].tolist(), side)
-    _draw_labels(canvas, boxes, instances, side)
-
-
-def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], side: int) -> None:
+def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float]) -> None:
     """Draw four borders mitred at the corners, on a dark line that sets them off from the photo."""
-    x0, y0, x1, y1 = box
+    (x0, y0, x1, y1), side = box, max(canvas.img.shape[:2])
     # Thinner around small objects, which it would hide.
     width = float(np.clip(min(x1 - x0, y1 - y0) / 14, side / 400, side / 110))
     outer = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
@@ -94,10 +88,11 @@ def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float], s
         canvas.draw_polygon(mitred, color, edge_color=(*color, 0.0), alpha=1.0)
 
 
-def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances, side: int) -> None:
+def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances) -> None:
     """Write class and score above each box, or inside where there is no room; a box goes without if
     it is small, or if a better one's label is in the way."""
-    size = float(np.clip(side / 55, 9, 12))  # points of 1/72 inch at 100 dpi: 1.4 px
+    # In points of 1/72 inch; at 100 dpi one is 1.4 px.
+    size = float(np.clip(max(canvas.img.shape[:2]) / 55, 9, 12))
     taken = np.zeros((0, 4))  # XYXY px
     for i in instances.scores.argsort(descending=True).tolist():
         name = canvas.metadata.thing_classes[int(instances.pred_classes[i])]
@@ -116,20 +111,14 @@ def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances, si
 def _legend(width: int) -> np.ndarray:
     """Draw the scale of the colours, BGR uint8 (H, ``width``, 3)."""
     height = max(48, width // 22)
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=DARK)
-    canvas = FigureCanvasAgg(figure)
     size = height / 4.6
-    axis = figure.add_axes((0.42, 0.52, 0.5, 0.22))
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=DARK)
+    canvas, axis = FigureCanvasAgg(figure), figure.add_axes((0.42, 0.52, 0.5, 0.22))
     figure.text(0.03, 0.5, "confidence of each border", color="w", fontsize=size, va="center")
-    bar = figure.colorbar(
-        ScalarMappable(CONFIDENCES, CONFIDENCE_COLORS),
-        cax=axis,
-        orientation="horizontal",
-        ticks=(0.5, 0.75, 1.0),
-    )
+    colors = ScalarMappable(CONFIDENCES, CONFIDENCE_COLORS)
+    bar = figure.colorbar(colors, cax=axis, orientation="horizontal", ticks=(0.5, 0.75, 1.0))
     bar.outline.set_visible(False)
     axis.set_xticklabels(["≤ 50 %", "75 %", "100 %"])
     axis.tick_params(colors="w", labelsize=size, length=0, pad=height / 20)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :width, :3]
-    return np.ascontiguousarray(pixels[:, :, ::-1])
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :width, 2::-1])

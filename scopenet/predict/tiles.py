@@ -58,7 +58,6 @@ def predict_tiles(
     tile: int,
     overlap: int,
     score_thresh: float,
-    nms_thresh: float = NMS_THRESH,
 ) -> Instances:
     """Find objects in a whole image, in px of it, best first.
 
@@ -68,7 +67,6 @@ def predict_tiles(
         tile: the side of the square tiles, px.
         overlap: what neighbouring tiles share at least, px, in [0, tile).
         score_thresh: a detection below does not count, neither as itself nor as a part of another.
-        nms_thresh: see :func:`merge`.
     """
     height, width = image.shape[:2]
     frames = list(tile_frames(height, width, tile, overlap))
@@ -82,7 +80,7 @@ def predict_tiles(
         found.append(Instances((height, width), **fields))
     counts = torch.tensor([len(x) for x in found])
     tiles = torch.tensor(frames, dtype=torch.float32).repeat_interleave(counts, dim=0)
-    return merge(Instances.cat(found), tiles, nms_thresh)
+    return merge(Instances.cat(found), tiles, NMS_THRESH)
 
 
 def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:

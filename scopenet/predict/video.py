@@ -88,15 +88,11 @@ def _write(pictures: Iterator[np.ndarray], path: Path, fps: float) -> int:
 
 
 def _check_display() -> None:
-    has_display = not sys.platform.startswith("linux") or any(
-        os.environ.get(x) for x in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    try:
-        if has_display:
+    displays = [os.environ.get(x) for x in ("DISPLAY", "WAYLAND_DISPLAY")]
+    if any(displays) or not sys.platform.startswith("linux"):
+        with suppress(cv2.error):  # a build of OpenCV without windows
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
             return
-    except cv2.error:  # a build of OpenCV without windows
-        pass
     raise ConfigError("There is no display to show the pictures on; write them with --output.")
 
 

@@ -26,7 +26,8 @@ BORDERS = ("left", "top", "right", "bottom")
 HEADERS = ["class", "score", "box", *BORDERS, "x", "y", "width", "height"]
 HOST = "127.0.0.1"
 MAX_UPLOAD = "200mb"
-SECONDS_KEPT = 3600  # of uploads and pictures, in Gradio's temporary folder
+# How often and after how long uploads and pictures go from Gradio's temporary folder, seconds.
+KEPT = (3600, 3600)
 
 
 def import_gradio() -> ModuleType:
@@ -80,8 +81,8 @@ def build_page(
     """Lay the page out, with tiles as in :func:`look_at`, and ``score_thresh`` to begin with."""
     gradio = import_gradio()
     look = partial(look_at, tile=tile, overlap=overlap)
-    kept = (SECONDS_KEPT, SECONDS_KEPT)
-    with gradio.Blocks(analytics_enabled=False, title="ScopeNet", delete_cache=kept) as page:
+    answer = partial(respond, detector=detector, look=look)
+    with gradio.Blocks(analytics_enabled=False, title="ScopeNet", delete_cache=KEPT) as page:
         gradio.Markdown(f"## {TITLE}")
         with gradio.Row():
             with gradio.Column(scale=1):
@@ -100,13 +101,8 @@ def build_page(
             headers=HEADERS, datatype="str", interactive=False, label="Detections (px)"
         )
         inputs, outputs = [file, score, border, color], [picture, rows, summary]
-        gradio.on(
-            [file.change, score.release, border.release, color.change],
-            partial(respond, detector=detector, look=look),
-            inputs,
-            outputs,
-            show_progress="minimal",
-        )
+        events = [file.change, score.release, border.release, color.change]
+        gradio.on(events, answer, inputs, outputs, show_progress="minimal")
     return page
 
 
@@ -114,18 +110,12 @@ def serve(page: "gradio.Blocks", port: int, *, block: bool = True) -> str:
     """Serve the page to this machine only, and return its address; a ConfigError says that the port
     is taken."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none from elsewhere
+    theme = import_gradio().themes.Default(**fonts)
+    server = {"server_name": HOST, "server_port": port, "share": False, "ssr_mode": False}
+    looks = {"theme": theme, "quiet": True, "footer_links": [], "run_history": False}
     try:
         _, address, _ = page.launch(
-            server_name=HOST,
-            server_port=port,
-            share=False,
-            ssr_mode=False,
-            quiet=True,
-            footer_links=[],
-            run_history=False,
-            max_file_size=MAX_UPLOAD,
-            theme=import_gradio().themes.Default(**fonts),
-            prevent_thread_lock=True,
+            **server, **looks, max_file_size=MAX_UPLOAD, prevent_thread_lock=True
         )
     except OSError as error:
         raise ConfigError(f"Port {port} is taken; choose another with --port.") from error
@@ -136,7 +126,7 @@ def serve(page: "gradio.Blocks", port: int, *, block: bool = True) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="A detector on a web page, see docs/demo.md.")
+    parser = argparse.ArgumentParser(description="A detector on a web page, see docs/predict.md.")
     add_look(parser)
     parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
     add_overrides(parser)
@@ -146,10 +136,5 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     import_gradio()  # before a detector is loaded in vain
-    page = build_page(
-        load_detector(args),
-        tile=args.tile,
-        overlap=args.overlap,
-        score_thresh=args.confidence_threshold,
-    )
-    serve(page, args.port)
+    detector, tiling = load_detector(args), {"tile": args.tile, "overlap": args.overlap}
+    serve(build_page(detector, **tiling, score_thresh=args.confidence_threshold), args.port)

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,23 +32,18 @@ class Options:
     num_threads: int | None = None  # for all of them; None leaves the number to the library
 
 
-def _provider(device: str, available: Sequence[str]) -> str:
-    """Find what onnxruntime calls a device: "cuda" is its CUDAExecutionProvider."""
-    devices = {x.removesuffix("ExecutionProvider").lower(): x for x in available}
-    if device.lower() not in devices:
-        raise ConfigError(
-            f'The device "{device}" is not in this build of onnxruntime, which has '
-            f"{', '.join(devices)}."
-        )
-    return devices[device.lower()]
-
-
 class OnnxBackend:
     """Runs an .onnx file on onnxruntime."""
 
     def __init__(self, path: Path, options: Options):
         runtime = import_extra("onnxruntime", "onnx")
-        provider = _provider(options.device, runtime.get_available_providers())
+        providers = runtime.get_available_providers()  # "cuda" is CUDAExecutionProvider
+        devices = {x.removesuffix("ExecutionProvider").lower(): x for x in providers}
+        if options.device.lower() not in devices:
+            raise ConfigError(
+                f'The device "{options.device}" is not in this build of onnxruntime, which has '
+                f"{', '.join(devices)}."
+            )
         settings = runtime.SessionOptions()
         settings.log_severity_level = 3  # errors
         # Threads that wait for work would keep the processor busy between two images.
@@ -57,7 +51,8 @@ class OnnxBackend:
         if options.num_threads:
             settings.intra_op_num_threads = max(options.num_threads // options.num_streams, 1)
         with refused(f"{path} cannot be read as ONNX"):
-            self.session = runtime.InferenceSession(path, settings, providers=[provider])
+            providers = [devices[options.device.lower()]]
+            self.session = runtime.InferenceSession(path, settings, providers=providers)
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = parse_metadata(properties.get(KEY, ""), str(path))
         if options.precision not in (None, self.metadata.precision):

@@ -30,8 +30,6 @@ class BorderCounts(NamedTuple):
     positives: np.ndarray  # (L,) locations that qualify for some box, each box by itself
     bins: np.ndarray  # (L, N) borders of these in each bin
     outside: int  # borders of these beyond the nominal edges, in the open part of an outer bin
-    edges: np.ndarray  # (L, N+1) px
-    levels: list[str]  # their names
 
 
 def build_scopenet(cfg: CfgNode) -> ScopeNet:
@@ -84,15 +82,9 @@ def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> Bor
         cell = found.level[:, None] * num_bins + bins.target_bins(distances, edges)  # (P, 4)
         in_bins += torch.bincount(cell.flatten(), minlength=in_bins.numel()).view_as(in_bins)
         outside += int(((distances < edges[:, :1]) | (distances >= edges[:, -1:])).sum())
-    return BorderCounts(
-        sizes=(boxes[:, 2:] - boxes[:, :2]).numpy(),
-        is_missed=is_missed.numpy(),
-        positives=(in_bins.sum(1) // 4).numpy(),
-        bins=in_bins.numpy(),
-        outside=outside,
-        edges=model.bin_edges.numpy(),
-        levels=list(model.head_in_features),
-    )
+    sizes, positives = boxes[:, 2:] - boxes[:, :2], in_bins.sum(1) // 4
+    counts = (x.numpy() for x in (sizes, is_missed, positives, in_bins))
+    return BorderCounts(*counts, outside)
 
 
 def _training_boxes(content: dict[str, Any], cfg: CfgNode) -> tuple[Tensor, tuple[int, int]]:

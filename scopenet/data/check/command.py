@@ -16,7 +16,7 @@ from tabulate import tabulate
 from ...atomic import write_json
 from ...cli import add_overrides
 from ...config_file import load_config
-from ...errors import ConfigError
+from ...errors import ConfigError, refused
 from ..coco_json import check_entries, classes_of, clean, complete_entries, parse_json
 from ..custom import to_dicts
 from .borders import BorderCounts, build_scopenet, count_borders, find_narrow
@@ -29,9 +29,8 @@ CONFIG = "configs/OwnData-ScopeNet_R_50_FPN_GN.yaml"
 
 def parser() -> argparse.ArgumentParser:
     """Take the flags of ``scopenet check``."""
-    parser = argparse.ArgumentParser(
-        description="Find what is wrong with a data set in COCO format before training on it."
-    )
+    about = "Find what is wrong with a data set in COCO format before training on it."
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", type=Path, required=True, help="the COCO json to check")
     parser.add_argument("--images", type=Path, required=True, help="folder of its images")
     parser.add_argument("--config-file", default=CONFIG, help="how training sees the images")
@@ -68,7 +67,7 @@ def check(args: argparse.Namespace) -> list[Finding]:
     usable, dropped = clean(content, {x.id: x.kind for x in findings if x.kind in UNUSABLE})
     counts = count_borders(usable, cfg, model)
     describe(content, findings, counts)
-    plot_boxes(counts, args.output / "boxes.png")
+    plot_boxes(counts, model, args.output / "boxes.png")
     if usable["images"]:
         dicts, names = to_dicts(usable, str(args.images)), [*classes_of(usable).values()]
         draw_samples(dicts, names, cfg, args.output / "samples", number=args.num_samples)
@@ -115,10 +114,8 @@ def write_fixed(content: dict[str, Any], dropped: Counter[str], path: Path) -> N
     """Write the cleaned copy and say what is not in it, unless it still cannot be trained on."""
     if all(x["iscrowd"] for x in content["annotations"]):
         raise ConfigError(f"No usable boxes are left, or of crowds only: {path} is not written.")
-    try:
+    with refused("This has to be mended by hand"):
         check_entries(content, "The cleaned copy")
-    except ConfigError as error:
-        raise ConfigError(f"{error} This has to be mended by hand.") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
     numbers = f"{len(content['images'])} images, {len(content['annotations'])} boxes"

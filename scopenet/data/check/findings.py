@@ -54,7 +54,13 @@ def check_annotations(content: dict[str, Any], file: str) -> Iterator[Finding]:
         yield from _check_fields(content[part], part, file)
     complete = coco_json.complete_entries(content)
     yield from _check_boxes(complete, file)
-    yield from _check_use(complete, file)
+    labelled, used = ({x[k] for x in complete["annotations"]} for k in ("image_id", "category_id"))
+    for x in complete["images"]:
+        if x["id"] not in labelled:
+            yield Finding("image without boxes", x["file_name"], "images", x["id"])
+    for x in complete["categories"]:
+        if x["id"] not in used:
+            yield Finding("category never used", file, "categories", x["id"], x["name"])
 
 
 def _check_fields(entries: list[dict], part: str, file: str) -> Iterator[Finding]:
@@ -81,17 +87,6 @@ def _check_boxes(complete: dict[str, list[dict]], file: str) -> Iterator[Finding
             continue
         where = image["file_name"] if image else file
         yield Finding(problem, where, "annotations", annotation["id"], detail)
-
-
-def _check_use(complete: dict[str, list[dict]], file: str) -> Iterator[Finding]:
-    labelled = {x["image_id"] for x in complete["annotations"]}
-    used = {x["category_id"] for x in complete["annotations"]}
-    for x in complete["images"]:
-        if x["id"] not in labelled:
-            yield Finding("image without boxes", x["file_name"], "images", x["id"])
-    for x in complete["categories"]:
-        if x["id"] not in used:
-            yield Finding("category never used", file, "categories", x["id"], x["name"])
 
 
 def check_images(images: Sequence[dict[str, Any]], folder: str) -> list[Finding]:

@@ -7,11 +7,12 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, Metadata
 from detectron2.data.detection_utils import convert_image_to_rgb, read_image
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import VisImage, Visualizer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ...modeling import ScopeNet
 from ..loader import seeded_rng
 from .borders import BorderCounts
 
@@ -20,7 +21,7 @@ SIDE = 800  # px, of the longer side of a drawn image
 GAP = 4  # px, between two of them
 
 
-def plot_boxes(counts: BorderCounts, path: Path) -> None:
+def plot_boxes(counts: BorderCounts, model: ScopeNet, path: Path) -> None:
     """Draw four histograms into one picture: sizes, aspect ratios, levels, bins of each level."""
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
@@ -29,8 +30,11 @@ def plot_boxes(counts: BorderCounts, path: Path) -> None:
     axes[0, 0].set_xlabel("square root of the area (px of the network input)")
     _plot_log2(axes[0, 1], width / height, counts.is_missed, -3, 3)
     axes[0, 1].set_xlabel("width over height")
-    _plot_levels(axes[1, 0], counts)
-    _plot_bins(axes[1, 1], counts)
+    bars = axes[1, 0].bar(model.head_in_features, counts.positives, color=BLUE)
+    axes[1, 0].bar_label(bars, [f"{x}" for x in counts.positives], fontsize=8)
+    axes[1, 0].set_ylabel("positive locations")
+    axes[1, 0].set_title("levels whose locations qualify for a box", fontsize=10)
+    _plot_bins(axes[1, 1], counts.bins, model)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,25 +55,17 @@ def _plot_log2(axis: Axes, values: np.ndarray, is_missed: np.ndarray, low: int, 
     axis.legend(frameon=False)
 
 
-def _plot_levels(axis: Axes, counts: BorderCounts) -> None:
-    bars = axis.bar(counts.levels, counts.positives, color=BLUE)
-    axis.bar_label(bars, [f"{x}" for x in counts.positives], fontsize=8)
-    axis.set_ylabel("positive locations")
-    axis.set_title("levels whose locations qualify for a box", fontsize=10)
-
-
-def _plot_bins(axis: Axes, counts: BorderCounts) -> None:
+def _plot_bins(axis: Axes, counts: np.ndarray, model: ScopeNet) -> None:
     """Draw the share of a level's borders in each bin, with the nominal edges of the bin."""
-    totals = np.maximum(counts.bins.sum(1, keepdims=True), 1)
-    shares = 100 * counts.bins / totals
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for (i, j), share in np.ndenumerate(shares):
-        low, high = counts.edges[i, j : j + 2]
+        low, high = model.bin_edges[i, j : j + 2].tolist()
         text = f"{share:.0f} %\n{low:g}–{high:g} px"
         color = "white" if share > 60 else "0.2"
         axis.text(j, i, text, ha="center", va="center", fontsize=7.5, color=color)
     axis.set_xticks(range(shares.shape[1]), [f"bin {n + 1}" for n in range(shares.shape[1])])
-    axis.set_yticks(range(len(shares)), counts.levels)
+    axis.set_yticks(range(len(shares)), model.head_in_features)
     axis.set_title("borders in each bin (the outer ones are open)", fontsize=10)
 
 
@@ -87,10 +83,13 @@ def draw_samples(
     for i in sorted(chosen.tolist()):
         sample = labelled[i]
         with seeded_rng(0, i):
-            image = read_image(sample["file_name"], format="RGB")
-            left = _visualizer(image, metadata).draw_dataset_dict(sample).get_image()
-            right = _augmented(sample, mapper, metadata)
-        both = _side_by_side(Image.fromarray(left), Image.fromarray(right))
+            stored = _visualizer(read_image(sample["file_name"], format="RGB"), metadata)
+            drawn = stored.draw_dataset_dict(sample), _augmented(sample, mapper, metadata)
+        left, right = (Image.fromarray(x.get_image()) for x in drawn)
+        size = left.width + GAP + right.width, max(left.height, right.height)
+        both = Image.new("RGB", size, "white")
+        both.paste(left, (0, 0))
+        both.paste(right, (left.width + GAP, 0))
         both.save(folder / f"{Path(sample['file_name']).stem}_{i}.png")
 
 
@@ -98,18 +97,10 @@ def _visualizer(image: np.ndarray, metadata: Metadata) -> Visualizer:
     return Visualizer(image, metadata, scale=SIDE / max(image.shape[:2]))
 
 
-def _augmented(sample: dict, mapper: DatasetMapper, metadata: Metadata) -> np.ndarray:
+def _augmented(sample: dict, mapper: DatasetMapper, metadata: Metadata) -> VisImage:
     mapped = mapper(sample)
     image = convert_image_to_rgb(mapped["image"].permute(1, 2, 0), mapper.image_format)
     instances = mapped["instances"]
     labels = [metadata.thing_classes[k] for k in instances.gt_classes.tolist()]
     drawn = _visualizer(image, metadata)
-    return drawn.overlay_instances(boxes=instances.gt_boxes, labels=labels).get_image()
-
-
-def _side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
-    size = left.width + GAP + right.width, max(left.height, right.height)
-    both = Image.new("RGB", size, "white")
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + GAP, 0))
-    return both
+    return drawn.overlay_instances(boxes=instances.gt_boxes, labels=labels)
