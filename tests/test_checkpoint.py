@@ -416,3 +416,18 @@ def test_pickles_that_would_take_bytes_for_pointers(tmp_path, content, reason):
     path = tmp_path / "x.pkl"
     path.write_bytes(content)
     assert re.search(reason, refusal(path))
+
+
+def test_resuming_a_training_of_detectron2_itself(tmp_path, caplog):
+    with mini_datasets(tmp_path / "data"):
+        cfg = config(tmp_path / "output", "SOLVER.MAX_ITER", "4")
+        cfg.SOLVER.CHECKPOINT_PERIOD = 2
+        theirs = Trainer(cfg)
+        kept = theirs.state_dict()
+        for name in ("seed", "rng"):
+            del kept[name]
+        theirs.checkpointer.checkpointables = {}
+        theirs.checkpointer.save("model_0000001", trainer=kept | {"iteration": 1}, iteration=1)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=True)
+    assert "of Detectron2's own trainer" in caplog.text and trainer.start_iter == 2

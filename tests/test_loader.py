@@ -244,3 +244,13 @@ def test_seeded_rng_uses_the_whole_key():
             return draws()
 
     assert len({first(0, 1, 2), first(1, 0, 2), first(0, 2, 1), first(0, 1), first(0, 0, 3)}) == 5
+
+
+def test_seeded_rng_leaves_gpus_alone(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with seeded_rng(1, 2, 3):
+        drawn = torch.rand(2)
+    with seeded_rng(1, 2, 3):
+        assert torch.equal(torch.rand(2), drawn)
+    assert seeded == []

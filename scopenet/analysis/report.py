@@ -44,7 +44,7 @@ def analyze(args: argparse.Namespace) -> Page:
     with matplotlib.rc_context(STYLE):
         sections = [x.section(runs) for x in SECTIONS]
     subtitle = ", beside ".join([f"on {dataset.name}", *names[1:]])
-    page = Page(names[0], subtitle, facts(runs, args), sections)
+    page = Page(names[0], subtitle, facts(runs, detectors, args), sections)
     write_page(page, args.output)
     return page
 
@@ -58,17 +58,18 @@ def legend_names(args: argparse.Namespace, *names: str) -> list[str]:
     return chosen
 
 
-def facts(runs: list[Run], args: argparse.Namespace) -> list[tuple[str, str]]:
+def facts(
+    runs: list[Run], detectors: list[Detector], args: argparse.Namespace
+) -> list[tuple[str, str]]:
     """Say what was measured with what, as pairs of a name and a text."""
     dataset = runs[0].dataset
     used = len(dataset.dicts)
     share = "all" if used == dataset.size else f"the first {used} of"
     images = f"{dataset.name}: {share} {dataset.size} images, {len(dataset.truths)} objects"
     pairs = [("Data set", f"{images}, classes: {len(dataset.class_names)}")]
-    first = ("Detector", args.model, args.weights)
-    second = ("Compared with", args.compare, args.compare_weights)
-    for run, (title, source, weights) in zip(runs, (first, second), strict=False):
+    sources = ("Detector", args.model), ("Compared with", args.compare)
+    for run, x, (title, source) in zip(runs, detectors, sources, strict=False):
         text = f"{run.name} ({type(run.model).__name__}), {len(run.detections)} detections"
-        pairs += [(title, text), ("Loaded from", source), ("Weights", weights or "its own")]
+        pairs += [(title, text), ("Loaded from", source), ("Weights", x.network.weights)]
     versions = f"scopenet {__version__}, torch {torch.__version__}"
     return [*pairs, ("Versions", f"{versions}, Python {platform.python_version()}")]

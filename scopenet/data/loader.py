@@ -79,7 +79,7 @@ def seeded_rng(*key: int) -> Iterator[None]:
     words = np.random.SeedSequence(key).generate_state(3).tolist()
     random.seed(words[0])
     np.random.seed(words[1])
-    torch.manual_seed(words[2])
+    torch.default_generator.manual_seed(words[2])  # torch.manual_seed would seed GPUs, too
     try:
         yield
     finally:

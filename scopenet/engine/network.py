@@ -32,6 +32,7 @@ class Network:
         class_names: by class.
         category_ids: of the data set, by class; from 1 where it is not known.
         config: that it was loaded with.
+        weights: file or address.
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Network:
     class_names: list[str]
     category_ids: list[int]
     config: Config
+    weights: str
 
     @property
     def settings(self) -> CfgNode:
@@ -115,7 +117,7 @@ def load_network(
     if settings.TEST.AUG.ENABLED:
         model = ScopeNetWithTTA(settings, model)
         mapper.augmentations = AugmentationList([])  # views are made of the image itself
-    return Network(model, mapper, class_names, category_ids, config)
+    return Network(model, mapper, class_names, category_ids, config, weights)
 
 
 def _classes(recorded: Any, datasets: tuple[str, ...], count: int) -> tuple[list[str], list[int]]:

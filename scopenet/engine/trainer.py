@@ -203,5 +203,11 @@ class Trainer(DefaultTrainer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
+        if "seed" not in state_dict:
+            logging.getLogger(__name__).warning(
+                "The checkpoint is of Detectron2's own trainer, which keeps no random states: this "
+                "training goes on with other images and random numbers than its own would have."
+            )
+            return
         self.data_loader.batch_sampler.seed = state_dict["seed"]
         restore_rng_states(state_dict["rng"])
