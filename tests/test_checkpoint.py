@@ -431,3 +431,18 @@ def test_resuming_a_training_of_detectron2_itself(tmp_path, caplog):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=True)
     assert "of Detectron2's own trainer" in caplog.text and trainer.start_iter == 2
+
+
+@pytest.mark.parametrize(
+    "overrides, is_told",
+    [
+        ([], False),
+        (["MODEL.SCOPENET.BIN_SIZE", "0.75"], True),
+        (["MODEL.SCOPENET.LEVEL_BOUNDARIES", "[32, 64, 128, 256]"], True),
+    ],
+)
+def test_weights_of_other_bins_are_told(trained, caplog, overrides, is_told):
+    model = build_model(config(Path("unused"), *overrides))
+    path = Path(trained.cfg.OUTPUT_DIR) / "model_final.pth"
+    SafeCheckpointer(model).load(str(path))
+    assert ("were trained with MODEL.SCOPENET.BIN_SIZE 1.0" in caplog.text) == is_told

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
+import yaml
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import ConfigError
+from ..modeling.bins import bin_edges
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
 from .reliability.safe_files import load_pickled_arrays, load_safetensors, load_tensors
 
@@ -39,6 +43,23 @@ def report_forgotten(incompatible: Any) -> None:
         rest = f", and so do {', '.join(others)}" if others else ", everything else is taken over"
         logging.getLogger(__name__).warning(
             f"The weights are for another number of classes: {LAYER} starts anew{rest}."
+        )
+
+
+def report_other_bins(checkpoint: dict[str, Any], model: nn.Module) -> None:
+    """Say in the log that the bins of a ScopeNet lie elsewhere than those that the checkpoint's
+    config had, which nothing in the shapes of the weights tells."""
+    try:
+        node = yaml.safe_load(checkpoint["config"])["MODEL"]["SCOPENET"]
+        sizes = node["NUM_BINS"], node["BIN_SIZE"]
+        theirs = bin_edges(node["LEVEL_BOUNDARIES"], model.strides, *sizes)
+    except Exception:  # no config, or of another model
+        return
+    if theirs.shape == model.bin_edges.shape and not torch.equal(theirs, model.bin_edges.cpu()):
+        logging.getLogger(__name__).warning(
+            f"The weights were trained with MODEL.SCOPENET.BIN_SIZE {node['BIN_SIZE']} and "
+            f"LEVEL_BOUNDARIES {node['LEVEL_BOUNDARIES']}, not with those of this config: its "
+            "borders are off until it is trained again."
         )
 
 
@@ -127,6 +148,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         forget_other_classes(checkpoint, class_names)
         incompatible = super()._load_model(checkpoint)
         report_forgotten(incompatible)
+        report_other_bins(checkpoint, getattr(self.model, "module", self.model))
         return incompatible
 
 
