@@ -10,6 +10,7 @@ import pytest
 
 import scopenet
 from scopenet import ConfigError, cli
+from scopenet.data.digits import prepare_digits
 from scopenet.errors import one_sentence_errors
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
@@ -80,13 +81,29 @@ def test_overrides_are_written_in_one_way(name):
 
 
 def test_commands_register_with_detectron2_in_a_process_of_their_own():
-    done = program("train", "--config-file", "nowhere.yaml")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: Config file nowhere.yaml does not exist")
     done = program("predict", "--model", "Digits-ScopeNet_R_18_FPN.yaml", "--input", "x.png",
                    "--json", "x.json", "MODEL.WEIGHTS", "x.pth")  # fmt: skip
-    assert done.returncode == 1 and done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1 and "x.p" in done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: The weights x.pth do not exist")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_workers_of_the_program_know_the_built_in_data_sets(tmp_path):
+    # They are started with the program's arguments, but do not run a subcommand.
+    prepare_digits(tmp_path, train=4, val=2, size=64)
+    script = tmp_path / "scopenet"
+    script.write_text(
+        "import sys\nfrom scopenet.cli import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    data = ["DATASETS.TEST", "()", "MODEL.SCOPENET.NUM_CLASSES", "10", "OUTPUT_DIR", "output"]
+    command = [sys.executable, "-W", "ignore", str(script), "train", "--num-gpus", "2"]
+    command += ["--config-file", "Digits-ScopeNet_R_18_FPN.yaml", "SOLVER.MAX_ITER", "1", *data]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DETECTRON2_DATASETS": str(tmp_path)}
+    env |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output" / "model_final.pth").is_file()
 
 
 def test_errors_that_are_not_the_users_stay_errors():
