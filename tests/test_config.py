@@ -10,7 +10,17 @@ from detectron2.config import CfgNode, LazyCall, get_cfg, instantiate
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, samplers
 from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
-from miniature import CLASSES, COCO_CLASSES, TRAIN, VAL, job, mini_datasets, registered, write_split
+from miniature import (
+    CLASSES,
+    COCO_CLASSES,
+    TINY,
+    TRAIN,
+    VAL,
+    job,
+    mini_datasets,
+    registered,
+    write_split,
+)
 from omegaconf import ListConfig
 
 import scopenet.config_file
@@ -558,6 +568,22 @@ def test_eval_only_needs_weights_and_no_training_set(data):
     overrides += ["MODEL.SCOPENET.NUM_CLASSES", "3"]
     assert "--eval-only needs weights" in message(prepare, job(ONE_X, "--eval-only", *overrides))
     prepare(job(ONE_X, "--eval-only", "--resume", *overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides, problem",
+    [
+        (["MODEL.SCOPENET.CENTER_RADIUS_CLS", "3.0"], "CENTER_RADIUS_CLS <= CENTER_RADIUS_LOC"),
+        (["MODEL.SCOPENET.LEVEL_BOUNDARIES", "[64, 32, 128, 256]"], "must be positive and rise"),
+        (["MODEL.SCOPENET.NORM", "BN"], "would mix statistics"),
+    ],
+)
+def test_values_out_of_range_are_a_sentence(overrides, problem):
+    cfg = load_config(ONE_X, [*TINY, *overrides])
+    found = message(Trainer.build_model, cfg)
+    assert found.startswith("The config makes no model: ") and problem in found
+    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["model.num_bins=0"])
+    assert "NUM_BINS and BIN_SIZE" in message(trainer_for(lazy).build_model, settings_of(lazy))
 
 
 def test_precision():

@@ -34,7 +34,7 @@ class LazyTrainer(Trainer):
         return cls.lazy
 
     @classmethod
-    def build_model(cls, cfg):
+    def make_model(cls, cfg):
         return instantiate(cls.lazy.model).to(cfg.MODEL.DEVICE)
 
     @classmethod

@@ -80,7 +80,7 @@ def load_model(config: Config, weights: str, device: str | None = None) -> tuple
         settings = settings_of(config).clone()
         settings.defrost()
         settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
-        model = trainer_for(config).build_model(settings)
+        model = trainer_for(config).make_model(settings)
         if not isinstance(model, nn.Module):
             raise ConfigError(f"it makes a {type(model).__name__}")
     return model, StrictCheckpointer(model).load(weights)

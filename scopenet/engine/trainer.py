@@ -60,6 +60,19 @@ class Trainer(DefaultTrainer):
         self.register_hooks([*self.build_hooks(), StopOnSignal(self.checkpointer)])
 
     @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model; raise a ConfigError if a value is out of its range."""
+        try:
+            return cls.make_model(cfg)
+        except ValueError as error:
+            raise ConfigError(f"The config makes no model: {error}.") from error
+
+    @classmethod
+    def make_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model as ``DefaultTrainer`` does."""
+        return super().build_model(cfg)
+
+    @classmethod
     def source_config(cls, cfg: CfgNode) -> Config:
         """Return the config that the user gave, to be recorded."""
         return cfg
