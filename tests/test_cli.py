@@ -80,6 +80,7 @@ def test_overrides_are_written_in_one_way(name):
     assert args.opts == ["SEED", "3", "MODEL.WEIGHTS", ""]
 
 
+@pytest.mark.slow
 def test_commands_register_with_detectron2_in_a_process_of_their_own():
     done = program("predict", "--model", "Digits-ScopeNet_R_18_FPN.yaml", "--input", "x.png",
                    "--json", "x.json", "MODEL.WEIGHTS", "x.pth")  # fmt: skip

@@ -582,7 +582,11 @@ def test_values_out_of_range_are_a_sentence(overrides, problem):
     cfg = load_config(ONE_X, [*TINY, *overrides])
     found = message(Trainer.build_model, cfg)
     assert found.startswith("The config makes no model: ") and problem in found
-    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", ["model.num_bins=0"])
+
+
+def test_values_out_of_range_in_a_lazy_config():
+    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", [])
+    lazy.model.bin_size = 0
     assert "NUM_BINS and BIN_SIZE" in message(trainer_for(lazy).build_model, settings_of(lazy))
 
 
