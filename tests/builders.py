@@ -6,12 +6,13 @@ import reference
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import Backbone
+from detectron2.modeling import Backbone, build_model
 from detectron2.structures import Boxes, Instances
+from miniature import mini_overrides
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scopenet import ScopeHead, ScopeNet, add_scopenet_config
+from scopenet import ScopeHead, ScopeNet, add_scopenet_config, load_config
 
 STRIDES = (8, 16, 32, 64, 128)  # px, p3 to p7
 
@@ -130,6 +131,19 @@ def spread_out_head(model: ScopeNet, batched_inputs: list[dict], seed: int = 0) 
         values = torch.cat([(x - conv.bias[:, None, None]).flatten() for x in maps])
         conv.weight *= std / values.std()
     nn.init.constant_(head.cls_score.bias, -2.0)
+
+
+def write_detector(weights: Path) -> CfgNode:
+    """Save a small R-50 detector that finds something, of a data set that is not registered and of
+    images in RGB; return its config."""
+    overrides = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
+    overrides += ["INPUT.FORMAT", "RGB"]
+    cfg = load_config("ScopeNet_R_50_FPN_1x.yaml", mini_overrides(weights.parent, *overrides))
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
+    write_checkpoint(weights, model, cfg.dump())
+    return cfg
 
 
 def map_sizes(model: ScopeNet, height: int, width: int) -> list[tuple[int, int]]:

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import spread_out_head, write_checkpoint
+from builders import write_checkpoint, write_detector
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
-from miniature import VAL, lazy_overrides, mini_datasets, mini_overrides, one_thread
+from miniature import VAL, lazy_overrides, mini_datasets, one_thread
 from zoos import publish_small, refusal
 
 from scopenet import ConfigError, Detector, ScopeNetWithTTA, load_config
@@ -35,12 +35,7 @@ def data(tmp_path_factory):
 def training(tmp_path_factory) -> Path:
     """The output folder of a training, on a GPU and on a data set that is not registered here."""
     folder = tmp_path_factory.mktemp("training")
-    overrides = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
-    cfg = load_config(CONFIG, mini_overrides(folder, *overrides, "INPUT.FORMAT", "RGB"))
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
-    write_checkpoint(folder / "model_final.pth", model, cfg.dump())
+    cfg = write_detector(folder / "model_final.pth")
     cfg.MODEL.DEVICE = "cuda"
     (folder / "config.yaml").write_text(cfg.dump())
     return folder

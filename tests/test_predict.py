@@ -7,15 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from builders import spread_out_head, write_checkpoint
-from detectron2.modeling import build_model
+from builders import write_detector
 from detectron2.structures import Boxes, Instances
-from miniature import VAL, mini_datasets, mini_overrides, one_thread
+from miniature import VAL, mini_datasets, one_thread
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from scopenet import ConfigError, Detector, cli, load_config
+from scopenet import ConfigError, Detector, cli
 from scopenet.predict.files import coco_results, image_ids, write_results
 from scopenet.predict.pictures import draw, write_picture
 from scopenet.predict.video import run_video
@@ -35,14 +34,8 @@ def data(tmp_path_factory):
 def detector_files(tmp_path_factory) -> list[str]:
     """The flags of a detector that finds something, of a data set that is not registered."""
     folder = tmp_path_factory.mktemp("detector")
-    overrides = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
-    cfg = load_config(CONFIG, mini_overrides(folder, *overrides, "INPUT.FORMAT", "RGB"))
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
     config, weights = folder / "config.yaml", folder / "model.pth"
-    config.write_text(cfg.dump())
-    write_checkpoint(weights, model, cfg.dump())
+    config.write_text(write_detector(weights).dump())
     return ["--model", str(config), "--weights", str(weights)]
 
 
