@@ -107,6 +107,13 @@ def test_workers_of_the_program_know_the_built_in_data_sets(tmp_path):
     assert (tmp_path / "output" / "model_final.pth").is_file()
 
 
+def test_without_torch_a_subcommand_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "torch" else name)
+    assert cli.main(["predict"]) == 1
+    sentence = "error: predict needs torch; see docs/installation.md.\n"
+    assert capsys.readouterr() == ("", sentence)
+
+
 def test_errors_that_are_not_the_users_stay_errors():
     with pytest.raises(KeyError), one_sentence_errors():
         raise KeyError("x")
