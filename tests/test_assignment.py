@@ -24,8 +24,8 @@ def assign(boxes_per_image, strides, boundaries, sizes, radius_cls=1.5, radius_l
         torch.repeat_interleave(counts),
         len(boxes),
         sizes,
-        torch.tensor(strides, dtype=torch.float32),
-        torch.tensor(level_ranges(boundaries)),
+        strides,
+        level_ranges(boundaries),
         radius_cls=radius_cls,
         radius_loc=radius_loc,
     )
@@ -280,7 +280,7 @@ def test_a_batch_without_boxes_has_no_positives(num_images):
     assert positives.counts().tolist() == [0, 0]
     maps = [torch.zeros(num_images, 7, 4, 4)] * 5
     assert positives.gather(maps).shape == (0, 7)
-    assert positives.centers(torch.tensor(STRIDES)).shape == (0, 2)
+    assert positives.centers(STRIDES).shape == (0, 2)
 
 
 def test_cells_of_the_padding_take_part():
@@ -306,7 +306,7 @@ def test_gathered_values_and_centres_are_those_of_the_locations():
     assert torch.equal(positives.gather(maps), torch.stack(positives[:4], dim=1))
     assert set(positives.level.tolist()) == {0, 1, 2}
 
-    centers = positives.centers(torch.tensor(strides))
+    centers = positives.centers(strides)
     stride = torch.tensor(strides)[positives.level]
     assert torch.equal(centers[:, 0], (positives.column + 0.5) * stride)
     assert torch.equal(centers[:, 1], (positives.row + 0.5) * stride)

@@ -252,7 +252,7 @@ def test_counts_are_those_of_training(counted):
     box = torch.tensor([[30.0, 40, 130, 100]])
     maps = [torch.zeros(1, 1, 256 // s, 256 // s) for s in model.strides]
     positives = model.label_locations((maps,), [Instances((256, 256), gt_boxes=Boxes(box))])
-    centers = positives.centers(model.level_strides)
+    centers = positives.centers(model.strides)
     distances = torch.cat([centers - box[:, :2], box[:, 2:] - centers], 1)
     bins = target_bins(distances, model.bin_edges[positives.level])
     counts = counted((30, 40, 100, 60))

@@ -17,7 +17,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torchvision.ops import nms
 
 from scopenet.modeling.bins import decode_distances
-from scopenet.modeling.detection import best_after_nms, detect, detect_level
+from scopenet.modeling.detection import best_after_nms, detect, rank_within
 from scopenet.modeling.postprocess import rescale_detections
 
 FIELDS = {"pred_boxes", "scores", "pred_classes", "cls_scores", "loc_scores", "border_scores"}
@@ -312,12 +312,18 @@ def test_threshold_zero_keeps_every_location_and_class():
 
 def test_ties_are_broken_by_row_then_column_then_class():
     cls_logits = torch.zeros(2, 3, 3)
-    maps = cls_logits, torch.zeros(12, 3, 3), torch.zeros(8, 3, 3)
-    options = {name: EXAMPLE[name] for name in ("uncertainty", "guided_score", "score_thresh")}
-    found = detect_level(*maps, torch.tensor([1.0, 2.0]), 8, **options, topk_candidates=7)
+    maps = [cls_logits], [torch.zeros(12, 3, 3)], [torch.zeros(8, 3, 3)]
+    options = EXAMPLE | {"topk_candidates": 7, "nms_thresh": 1.0}
+    found = detect(*maps, torch.tensor([[1.0, 2.0]]), (8,), torch.tensor([24, 24]), **options)
     centers = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
     assert centers.tolist() == [[4, 4]] * 2 + [[12, 4]] * 2 + [[20, 4]] * 2 + [[4, 12]]
     assert found.classes.tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_rank_within_counts_members_of_the_same_group():
+    groups = torch.tensor([2, 0, 2, 2, 1, 0])
+    assert rank_within(groups, 4).tolist() == [0, 0, 1, 2, 0, 1]
+    assert rank_within(groups[:0], 4).tolist() == []
 
 
 def test_ties_between_bins_go_to_the_first():

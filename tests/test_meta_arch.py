@@ -117,7 +117,7 @@ def test_config_reaches_bins_head_and_pixels():
     model = build_model(small_config(*(x for pair in overrides.items() for x in pair)))
     edges = 40 * torch.tensor([2**-1.5, 2**-0.75, 1.0])
     torch.testing.assert_close(model.bin_edges[0], edges)
-    assert model.level_ranges[:, 0].tolist() == [0, 40, 80, 160, 320]
+    assert [low for low, _ in model.level_ranges] == [0, 40, 80, 160, 320]
     for subnet in (model.head.cls_subnet, model.head.loc_subnet):
         kinds = [type(layer).__name__ for layer in subnet]
         assert kinds == ["Conv2d", "GroupNorm", "ReLU"] * 2
@@ -238,7 +238,7 @@ def test_head_refuses_features_that_do_not_fit():
 def test_strides_are_those_of_the_backbone():
     model = build_scopenet((4, 12, 24), level_boundaries=[40, 90])
     assert model.strides == [4, 12, 24]
-    assert model.level_strides.tolist() == [4, 12, 24]
+    assert model.strides == [4, 12, 24]
     model = build_model(small_config())
     assert model.strides == [8, 16, 32, 64, 128]
     overrides = ["MODEL.SCOPENET.IN_FEATURES", ["p4", "p6"]]

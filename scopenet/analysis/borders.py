@@ -44,7 +44,7 @@ def border_tables(
     """
     positives = model.label_locations(predictions, gt_instances)
     borders = model.borders(predictions, gt_instances, positives)
-    edges = model.bin_edges[positives.level]  # (P, N+1)
+    edges = model.bin_edges[positives.level].to(model.device)  # (P, N+1)
     confidence, best_bin = borders.log_probs.exp().max(-1)
     chosen = {"bin": borders.gt_bins, "best_bin": best_bin}
     decoded = {name: borders.decode(x) for name, x in chosen.items()}

@@ -5,7 +5,9 @@ distance to the box centre is below ``radius_loc`` strides, and its largest dist
 in the level's range. At most ``ceil(2 radius_loc)^2`` cells per box and level pass the second test,
 and only those are ever looked at: time and memory are O(M), not O(M R).
 
-For the shape letters see :mod:`scopenet.modeling.bins`; here M counts the boxes of the whole batch.
+Labels do not depend on the network, so they are made in the processor's memory, where a loader's
+boxes are; a GPU gets the finished list. For the shape letters see :mod:`scopenet.modeling.bins`; here
+M counts the boxes of the whole batch.
 """
 
 import math
@@ -32,18 +34,24 @@ class Positives(NamedTuple):
         """Count the positives of the classification and the localization branch, (2,) float32."""
         return torch.stack([self.is_cls.sum(), self.is_cls.new_ones(()) * len(self.box)]).float()
 
+    def of_classification(self) -> "Positives":
+        """Return those of them that are positives of the classification branch."""
+        return Positives(*(x[self.is_cls] for x in self))
+
     def gather(self, maps: list[Tensor]) -> Tensor:
-        """Take the values of L maps (B, channels, H, W) at the positives, (P, channels)."""
+        """Take the values of L maps (B, channels, H, W), on whatever device, at the positives,
+        (P, channels)."""
         counts = torch.bincount(self.level, minlength=len(maps)).tolist()
-        places = [x.split(counts) for x in (self.image, self.row, self.column)]
+        places = torch.stack([self.image, self.row, self.column])
+        places = places.to(maps[0].device, non_blocking=True).split(counts, dim=1)
         # Of maps whose channels lie next to each other, so do then those of the gradient.
         maps = [x.permute(0, 2, 3, 1) for x in maps]
-        return torch.cat([x[b, i, j] for x, b, i, j in zip(maps, *places, strict=True)])
+        return torch.cat([x[b, i, j] for x, (b, i, j) in zip(maps, places, strict=True)])
 
-    def centers(self, strides: Tensor) -> Tensor:
+    def centers(self, strides: Sequence[int]) -> Tensor:
         """Return the locations' coordinates (x, y), (P, 2) float32 px."""
         cells = torch.stack([self.column, self.row], dim=1).float()
-        return (cells + 0.5) * strides[self.level][:, None]
+        return (cells + 0.5) * torch.tensor(strides)[self.level][:, None]
 
 
 def border_distances(centers: Tensor, boxes: Tensor) -> Tensor:
@@ -61,7 +69,7 @@ def _candidate_cells(box_centers: Tensor, strides: Tensor, radius: float) -> tup
     # Float64 keeps the window exact for strides that are powers of two; the float32 comparison
     # made later can only take cells out of it.
     last_before = torch.floor(box_centers.double()[..., None] / strides - (radius + 0.5))
-    steps = torch.arange(1, math.ceil(2 * radius) + 1, device=strides.device)
+    steps = torch.arange(1, math.ceil(2 * radius) + 1)
     cells = last_before.long()[..., None] + steps
     return cells, (cells.float() + 0.5) * strides[:, None]
 
@@ -88,8 +96,8 @@ def assign_locations(
     image_of_box: Tensor,
     num_images: int,
     map_sizes: Sequence[tuple[int, int]],
-    strides: Tensor,
-    ranges: Tensor,
+    strides: Sequence[int],
+    ranges: Sequence[tuple[float, float]],
     *,
     radius_cls: float,
     radius_loc: float,
@@ -101,16 +109,17 @@ def assign_locations(
             passed over.
         image_of_box, num_images: (M,) index of each box's image, and B.
         map_sizes: (H, W) of each level; every cell takes part, padding included.
-        strides: (L,) px.
-        ranges: (L, 2) px, the level's half-open range of the largest border distance.
+        strides: L, px.
+        ranges: L, px, the level's half-open range of the largest border distance.
         radius_cls, radius_loc: in strides, ``radius_cls <= radius_loc``.
     """
+    strides, ranges = torch.tensor(strides).float(), torch.tensor(ranges)  # (L,) and (L, 2)
     low, high = boxes.float().unflatten(1, (2, 2))[..., None, None].unbind(1)  # (M, 2, 1, 1)
     middle, sides = (low + high) / 2, high - low
     cells, centers = _candidate_cells(middle[..., 0, 0], strides, radius_loc)  # (M, 2, L, W)
 
     # Every test but that of the range holds for a location if it holds for its column and its row.
-    heights, widths = torch.tensor(map_sizes, device=boxes.device).T  # each (L,)
+    heights, widths = torch.tensor(map_sizes).T  # each (L,)
     off_center = (centers - middle).abs()
     fits = (centers > low) & (centers < high) & (sides >= MIN_BOX_SIDE)
     fits &= off_center < radius_loc * strides[:, None]

@@ -37,70 +37,92 @@ def decode_locations(
 
     Args:
         bin_logits, deltas: (P, 4 (N+1)) and (P, 4 N), raw head outputs.
-        log2_anchors: (N,) log2 px of the locations' level.
+        log2_anchors: (P, N) log2 px, of the locations' levels.
     """
-    num_bins = log2_anchors.shape[0]
+    num_bins = log2_anchors.shape[1]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
     log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
     log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
     best_deltas = deltas.unflatten(1, (4, num_bins)).gather(-1, best_bins[..., None])[..., 0]
-    distances = decode_distances(log2_anchors[best_bins], best_deltas.clamp(*DELTA_RANGE))
+    anchors = log2_anchors.gather(1, best_bins)
+    distances = decode_distances(anchors, best_deltas.clamp(*DELTA_RANGE))
     is_finite = (best_deltas + log_probs).isfinite()
     values = torch.stack([distances, log_probs.exp()]).where(is_finite, math.nan)
     return values[0], values[1]
 
 
-def detect_level(
-    cls_logits: Tensor,
-    bin_logits: Tensor,
-    deltas: Tensor,
+def grid(maps: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the centres (R, 2), x and y in px, and the levels (R,) of the cells of all maps
+    (channels, H, W), row by row."""
+    centers, levels = [], []
+    for level, (x, stride) in enumerate(zip(maps, strides, strict=True)):
+        height, width = x.shape[-2:]
+        axes = (torch.arange(n, device=x.device) for n in (width, height))
+        cells = torch.stack(torch.meshgrid(*axes, indexing="xy"), dim=-1).flatten(0, 1)
+        centers.append((cells + 0.5) * stride)
+        levels.append(torch.full_like(cells[:, 0], level))
+    return torch.cat(centers), torch.cat(levels)
+
+
+def rank_within(groups: Tensor, num_groups: int) -> Tensor:
+    """Count for each member of (K,) groups those of its own that come before it, (K,)."""
+    is_member = groups[:, None] == torch.arange(num_groups, device=groups.device)
+    return is_member.cumsum(0).gather(1, groups[:, None])[:, 0] - 1
+
+
+def find_candidates(
+    cls_logits: list[Tensor],
+    bin_logits: list[Tensor],
+    border_deltas: list[Tensor],
     log2_anchors: Tensor,
-    stride: int,
+    strides: Sequence[int],
     *,
     uncertainty: bool,
     guided_score: bool,
     score_thresh: float,
-    topk_candidates: int,
-) -> Detections:
-    """Find the best candidates of one level of one image, boxes neither clipped nor suppressed. As
-    p_box <= p_cls, the class logits alone rule out nearly all locations at once.
+) -> tuple[Detections, Tensor]:
+    """Find what scores above a threshold, best first, and its level (K,); boxes neither clipped nor
+    suppressed. As p_box <= p_cls, the class logits alone rule out nearly all locations at once.
 
     Args:
-        cls_logits, bin_logits, deltas: (C | 4 (N+1) | 4 N, H, W), float32.
-        log2_anchors, stride: (N,) log2 px, and px.
+        cls_logits, bin_logits, border_deltas, log2_anchors, strides: see :func:`detect`.
         uncertainty: divide the bin logits by sigma^2 (equation 2).
         guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
         score_thresh: keep scores above, in [0, 1).
-        topk_candidates: at most so many.
     """
+    centers, level = grid(cls_logits, strides)
+    # One list of locations over all levels: a GPU is waited for once, and not once per level.
+    maps = cls_logits, bin_logits, border_deltas
+    cls_logits, bin_logits, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
+
     logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
     # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
     # lets NaN pass, which rules out single classes only.
-    is_candidate = ~(cls_logits.amax(0) <= logit_bound - 1e-3)
-    rows, columns = is_candidate.nonzero().unbind(1)  # each (P,)
-    places = rows * cls_logits.shape[-1] + columns
-    maps = cls_logits, bin_logits, deltas
-    at_places = (x.flatten(1).T.index_select(0, places) for x in maps)
-    cls_logits, bin_logits, deltas = at_places  # each (P, channels)
-    distances, probs = decode_locations(bin_logits, deltas, log2_anchors, uncertainty=uncertainty)
+    (places,) = (~(cls_logits.amax(1) <= logit_bound - 1e-3)).nonzero(as_tuple=True)
+    centers, level, cls_logits, bin_logits, deltas = (
+        x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)
+    )
+    anchors = log2_anchors[level]
+    distances, probs = decode_locations(bin_logits, deltas, anchors, uncertainty=uncertainty)
+    left_top, right_bottom = distances.split(2, dim=1)
+    boxes = torch.cat([centers - left_top, centers + right_bottom], dim=1)
     p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
 
-    found, classes = (scores > score_thresh).nonzero().unbind(1)  # pairs of location and class
-    is_finite = (cls_logits[found, classes] + p_loc[found]).isfinite()
-    found, classes = found[is_finite], classes[is_finite]
-    order = scores[found, classes].argsort(descending=True, stable=True)[:topk_candidates]
+    is_finite = (cls_logits + p_loc[:, None]).isfinite()
+    # Pairs of location and class.
+    found, classes = ((scores > score_thresh) & is_finite).nonzero().unbind(1)
+    order = scores[found, classes].argsort(descending=True, stable=True)
     found, classes = found[order], classes[order]
-    centers = (torch.stack([columns[found], rows[found]], dim=1) + 0.5) * stride
-    left_top, right_bottom = distances[found].split(2, dim=1)
-    return Detections(
-        boxes=torch.cat([centers - left_top, centers + right_bottom], dim=1),
+    candidates = Detections(
+        boxes=boxes[found],
         scores=scores[found, classes],
         classes=classes,
         cls_scores=p_cls[found, classes],
         loc_scores=p_loc[found],
         border_scores=probs[found],
     )
+    return candidates, level[found]
 
 
 def class_wise_nms(boxes: Tensor, scores: Tensor, classes: Tensor, nms_thresh: float) -> Tensor:
@@ -121,7 +143,8 @@ def best_after_nms(
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return class_wise_nms(boxes, scores, classes, nms_thresh)[:max_detections]
-    boxes = boxes.double()  # the places of many classes beside each other would be rounded
+    if boxes.device.type != "mps":  # which has no float64
+        boxes = boxes.double()  # the places of many classes beside each other would be rounded
     order = scores.argsort(descending=True, stable=True)
     best = order[: 4 * max_detections]
     keep = best[class_wise_nms(boxes[best], scores[best], classes[best], nms_thresh)]
@@ -138,9 +161,10 @@ def detect(
     strides: Sequence[int],
     image_size: Tensor,
     *,
+    topk_candidates: int,
     nms_thresh: float,
     max_detections: int,
-    **level_options,
+    **score_options,
 ) -> Detections:
     """Detect in one image, from the raw outputs of :class:`~scopenet.modeling.ScopeHead`.
 
@@ -148,16 +172,17 @@ def detect(
         cls_logits, bin_logits, border_deltas: L maps each, (C | 4 (N+1) | 4 N, H, W), float32.
         log2_anchors, strides: (L, N) log2 px, and L in px.
         image_size: (2,) height and width of the network input, without padding, px.
+        topk_candidates: at most so many of each level go on to NMS.
         nms_thresh: IoU of two boxes of one class above which the lower score goes.
-        max_detections, level_options: at most so many per image; see :func:`detect_level`.
+        max_detections, score_options: at most so many per image; see :func:`find_candidates`.
     """
-    anchors = log2_anchors.unbind()
-    maps = zip(cls_logits, bin_logits, border_deltas, anchors, strides, strict=True)
-    levels = [detect_level(*of_level, **level_options) for of_level in maps]
-    found = Detections(*map(torch.cat, zip(*levels, strict=True)))
-    limits = image_size.flip(0).repeat(2).to(found.boxes)  # (4,) width, height, width, height
+    maps = cls_logits, bin_logits, border_deltas
+    found, level = find_candidates(*maps, log2_anchors, strides, **score_options)
+    limits = image_size.flip(0).repeat(2).to(found.boxes, non_blocking=True)  # (4,) w, h, w, h
     boxes = torch.minimum(found.boxes.clamp(min=0), limits)
-    is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1).nonzero()[:, 0]
-    ranked = boxes[is_nonempty], found.scores[is_nonempty], found.classes[is_nonempty]
-    keep = is_nonempty[best_after_nms(*ranked, nms_thresh, max_detections)]
-    return Detections(*(x.index_select(0, keep) for x in found._replace(boxes=boxes)))
+    is_kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    is_kept &= rank_within(level, len(strides)) < topk_candidates
+    (kept,) = is_kept.nonzero(as_tuple=True)
+    ranked = boxes[kept], found.scores[kept], found.classes[kept]
+    kept = kept[best_after_nms(*ranked, nms_thresh, max_detections)]
+    return Detections(*(x.index_select(0, kept) for x in found._replace(boxes=boxes)))

@@ -7,7 +7,7 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.events import has_event_storage
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from . import bins
@@ -105,10 +105,8 @@ class ScopeNet(DenseDetector):
             raise ValueError(f"IN_FEATURES must go from high to low resolution: {head_in_features}")
         edges = bins.bin_edges(level_boundaries, self.strides, num_bins, bin_size)  # (L, N+1) px
         start = bins.anchor_start(edges, bin_size)  # (L, N) log2 px
-        ranges = torch.tensor(bins.level_ranges(level_boundaries))  # (L, 2) px
-        self.register_buffer("level_strides", torch.tensor(self.strides).float(), persistent=False)
-        self.register_buffer("level_ranges", ranges, persistent=False)
-        self.register_buffer("bin_edges", edges, persistent=False)
+        # What labels are made of stays in the processor's memory, as they are made there.
+        self.bin_edges, self.level_ranges = edges, bins.level_ranges(level_boundaries)
         self.register_buffer("log2_anchor_start", start, persistent=False)
         # Learned as an offset, so that weight decay pulls towards the start and not to 1 px.
         self.log2_anchor_offset = nn.Parameter(torch.zeros_like(start))
@@ -163,9 +161,10 @@ class ScopeNet(DenseDetector):
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
         """See ``DenseDetector.forward``; the fields of the detections are described in
         :meth:`forward_inference`, their frame is the "height" and "width" of each input."""
-        if self.training:
-            return super().forward(batched_inputs)
         images, features, predictions = self.predict(batched_inputs)
+        if self.training:
+            gt_instances = [x["instances"] for x in batched_inputs]
+            return self.forward_training(images, features, predictions, gt_instances)
         results = self.forward_inference(images, features, predictions)
         for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             height, width = x.get("height", size[0]), x.get("width", size[1])
@@ -173,9 +172,14 @@ class ScopeNet(DenseDetector):
         return [{"instances": x} for x in results]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """See ``DenseDetector.preprocess_image``; on a CPU the channels lie next to each other,
-        which spares its convolutions the reordering of every activation."""
-        images = super().preprocess_image(batched_inputs)
+        """See ``DenseDetector.preprocess_image``; a GPU is not waited for, and on a CPU the channels
+        lie next to each other, which spares its convolutions the reordering of every activation."""
+        moved = (x["image"].to(self.device, non_blocking=True) for x in batched_inputs)
+        images = ImageList.from_tensors(
+            [(x - self.pixel_mean) / self.pixel_std for x in moved],
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
         if self.device.type == "cpu":
             images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
@@ -190,13 +194,16 @@ class ScopeNet(DenseDetector):
     def forward_training(self, images, features, predictions, gt_instances) -> dict[str, Tensor]:
         """Return the weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4)."""
         positives = self.label_locations(predictions, gt_instances)
-        num_positives = mean_over_workers(positives.counts())
+        counts = positives.counts()
+        num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, enabled=False):
             losses, metrics = self.losses(predictions, gt_instances, positives, num_positives)
         if has_event_storage():
-            for name, count in zip(("cls", "loc"), positives.counts(), strict=True):
-                metrics[f"positives_{name}_per_image"] = count / len(gt_instances)
             log_metrics(metrics)
+            num_cls, num_loc = (counts / len(gt_instances)).tolist()
+            get_event_storage().put_scalars(
+                positives_cls_per_image=num_cls, positives_loc_per_image=num_loc
+            )
         return losses
 
     @torch.no_grad()
@@ -204,21 +211,25 @@ class ScopeNet(DenseDetector):
         """Return the losses of a labelled batch in the current mode, divided by this worker's own
         positives; nothing is logged or exchanged with other workers."""
         _, _, predictions = self.predict(batched_inputs)
-        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        gt_instances = [x["instances"] for x in batched_inputs]
         positives = self.label_locations(predictions, gt_instances)
-        num_positives = positives.counts().clamp(min=1)
+        num_positives = positives.counts().clamp(min=1).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, enabled=False):
             return self.losses(predictions, gt_instances, positives, num_positives)[0]
 
     def label_locations(self, predictions: Predictions, gt_instances: list[Instances]) -> Positives:
-        """Assign the locations of a batch to its boxes, see :func:`assign_locations`."""
-        counts = torch.tensor([len(x) for x in gt_instances], device=self.device)
+        """Assign the locations of a batch to its boxes, see :func:`assign_locations`.
+
+        Labels are made in the processor's memory, where the boxes of a loader are: how many there
+        are is known there without waiting for a GPU.
+        """
+        counts = torch.tensor([len(x) for x in gt_instances])
         return assign_locations(
-            torch.cat([x.gt_boxes.tensor for x in gt_instances]),
+            torch.cat([x.gt_boxes.tensor for x in gt_instances]).cpu(),
             torch.repeat_interleave(counts),
             len(gt_instances),
             [x.shape[-2:] for x in predictions[0]],
-            self.level_strides,
+            self.strides,
             self.level_ranges,
             radius_cls=self.center_radius_cls,
             radius_loc=self.center_radius_loc,
@@ -243,9 +254,10 @@ class ScopeNet(DenseDetector):
             the three weighted losses, and the metrics of :func:`localization_metrics`.
         """
         cls_logits = predictions[0]
-        classes = torch.cat([x.gt_classes for x in gt_instances])[positives.box]
-        is_cls = positives.is_cls
-        positive_logits = positives.gather(cls_logits).float()[is_cls, classes[is_cls]]
+        near = positives.of_classification()
+        classes = torch.cat([x.gt_classes for x in gt_instances]).cpu()[near.box]
+        classes = classes.to(self.device, non_blocking=True)
+        positive_logits = near.gather(cls_logits).float().gather(1, classes[:, None])
         borders = self.borders(predictions, gt_instances, positives)
         distances = borders.decode(borders.gt_bins)  # (P, 4)
 
@@ -269,18 +281,22 @@ class ScopeNet(DenseDetector):
         """Gather what the head says of the borders of the positives, and what is true; for the
         arguments see :meth:`losses`."""
         _, bin_maps, delta_maps = predictions
-        boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances])[positives.box]
-        gt_distances = border_distances(positives.centers(self.level_strides), boxes)  # (P, 4)
+        boxes = torch.cat([x.gt_boxes.tensor for x in gt_instances]).cpu()[positives.box]
+        gt_distances = border_distances(positives.centers(self.strides), boxes)  # (P, 4)
+        gt_bins = bins.target_bins(gt_distances, self.bin_edges[positives.level])
+        level, gt_distances, gt_bins = (
+            x.to(self.device, non_blocking=True) for x in (positives.level, gt_distances, gt_bins)
+        )
         bin_channels = positives.gather(bin_maps).float()
         bin_logits, log_variance = split_bin_logits(bin_channels, self.num_bins)
         log_variance = bins.clamp_passing_gradient(log_variance, bins.LOG_VARIANCE_RANGE)
         deltas = positives.gather(delta_maps).float().unflatten(1, (4, self.num_bins))
         return bins.Borders(
             gt_distances=gt_distances,
-            gt_bins=bins.target_bins(gt_distances, self.bin_edges[positives.level]),
+            gt_bins=gt_bins,
             log_probs=bins.bin_log_probs(bin_logits, log_variance if self.uncertainty else None),
             log_variance=log_variance,
-            log2_anchors=self.log2_anchors[positives.level],
+            log2_anchors=self.log2_anchors[level],
             deltas=bins.clamp_passing_gradient(deltas, bins.DELTA_RANGE),
         )
 

@@ -39,5 +39,5 @@ def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, T
 
 def log_metrics(metrics: dict[str, Tensor]) -> None:
     """Put metrics into Detectron2's event storage, with a single copy from the device."""
-    values = torch.stack(list(metrics.values())).tolist()
+    values = torch.stack(list(metrics.values())).tolist() if metrics else []
     get_event_storage().put_scalars(**dict(zip(metrics, values, strict=True)))

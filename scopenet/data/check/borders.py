@@ -76,7 +76,7 @@ def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> Bor
         # Each box as an image of its own, so that none takes a location from another.
         alone = [Instances(size, gt_boxes=Boxes(box[None])) for box in some]
         found = model.label_locations((maps,), alone)
-        distances = border_distances(found.centers(model.level_strides), some[found.box])  # (P, 4)
+        distances = border_distances(found.centers(model.strides), some[found.box])  # (P, 4)
         edges = model.bin_edges[found.level]  # (P, N+1)
         is_missed[start + found.box] = False
         cell = found.level[:, None] * num_bins + bins.target_bins(distances, edges)  # (P, 4)

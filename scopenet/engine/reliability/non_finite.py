@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 
 from ...atomic import write_file
 from ...errors import ConfigError
@@ -48,9 +48,18 @@ class NonFiniteGuard(HookBase):
             self.batch, self.losses = inputs[0], outputs
 
     def after_backward(self) -> None:
-        losses = {name: loss.item() for name, loss in self.losses.items()}
+        gradients = self._watched_gradients()
+        # Together, so that a GPU is waited for once only.
+        values = [*self.losses.values(), *(x.norm() for x in gradients.values())]
+        values = torch.stack([x.detach().float() for x in values]).tolist()
+        losses = dict(zip(self.losses, values, strict=False))
         bad_losses = [name for name, value in losses.items() if not math.isfinite(value)]
-        bad_gradients = self._bad_gradients()
+        # A norm may overflow of a gradient that is finite.
+        bad_gradients = [
+            name
+            for name, norm in zip(gradients, values[len(losses) :], strict=True)
+            if not math.isfinite(norm) and not gradients[name].isfinite().all()
+        ]
         if not any_worker(bool(bad_losses or bad_gradients)):
             self.in_a_row = 0
             return
@@ -68,18 +77,14 @@ class NonFiniteGuard(HookBase):
             raise ConfigError(self._diagnosis())
         raise StepSkipped
 
-    def _bad_gradients(self) -> list[str]:
-        """List the parameters that have one. Under loss scaling infinite gradients are part of the
+    def _watched_gradients(self) -> dict[str, Tensor]:
+        """List the gradients that must be finite. Under loss scaling infinite ones are part of the
         search for the scale and skipped by the scaler, until there is nothing left to scale."""
         scaler = getattr(self.trainer, "grad_scaler", None)
         if scaler is not None and scaler.get_scale() > 1:
-            return []
+            return {}
         parameters = self.trainer.model.named_parameters()
-        gradients = {name: x.grad for name, x in parameters if x.grad is not None}
-        norms = [gradient.norm() for gradient in gradients.values()]
-        if not norms or bool(torch.stack(norms).isfinite().all()):  # waits for a GPU once only
-            return []
-        return [name for name, x in gradients.items() if not bool(x.isfinite().all())]
+        return {name: x.grad for name, x in parameters if x.grad is not None}
 
     def _learning_rate(self) -> float:
         return max(group["lr"] for group in self.trainer.optimizer.param_groups)
