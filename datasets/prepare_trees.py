@@ -20,11 +20,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
+from pascal_voc import read_objects
 from scopenet.data.builtin import CLASS_NAMES, CocoSplit, Sample, dataset_root
 from scopenet.errors import ConfigError, one_sentence_errors
 from scopenet.predict.tiles import tile_starts
@@ -121,7 +121,7 @@ def tiles_of(archive: zipfile.ZipFile, split: str, tile: int) -> Iterator[Sample
         ConfigError: the annotations are not the expected ones, or the tiles too large.
     """
     photograph = PHOTOGRAPHS[split]
-    boxes = read_boxes(archive.read(f"{DATA}/{photograph.name}.xml"))
+    _, boxes = read_objects(archive.read(f"{DATA}/{photograph.name}.xml"))
     if len(boxes) != photograph.num_boxes:
         raise ConfigError(
             f"{photograph.name}.xml has {len(boxes)} boxes instead of {photograph.num_boxes}."
@@ -134,15 +134,6 @@ def tiles_of(archive: zipfile.ZipFile, split: str, tile: int) -> Iterator[Sample
     for y, x in itertools.product(*starts):
         kept = boxes_in_tile(boxes, x, y, tile)
         yield Sample(image[y : y + tile, x : x + tile], kept, [0] * len(kept))
-
-
-def read_boxes(xml: bytes) -> np.ndarray:
-    """Read the boxes (M, 4) of a Pascal VOC annotation."""
-    names = ("xmin", "ymin", "xmax", "ymax")
-    boxes = [
-        [int(box.findtext(n)) for n in names] for box in ElementTree.fromstring(xml).iter("bndbox")
-    ]
-    return np.array(boxes).reshape(-1, 4)
 
 
 def boxes_in_tile(boxes: np.ndarray, x: int, y: int, tile: int) -> list[tuple[int, int, int, int]]:

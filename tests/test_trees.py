@@ -116,7 +116,7 @@ def test_box_in_tile(box, expected):
 
 
 def test_no_boxes():
-    boxes = trees.read_boxes(voc([]).encode())
+    _, boxes = trees.read_objects(voc([]).encode())
     assert boxes.shape == (0, 4)
     assert trees.boxes_in_tile(boxes, 0, 0, TILE) == []
 
