@@ -24,6 +24,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # sigma^2 of equation 2, and p_loc in the score (equation 3, inference only).
     node.UNCERTAINTY = True
     node.GUIDED_SCORE = True
+    # A border is that of the "best_bin" (the paper), or the "expectation" over all bins.
+    node.DECODING = "best_bin"
 
     # Positives: distance to the box centre, in strides.
     node.CENTER_RADIUS_CLS = 1.5

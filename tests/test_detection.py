@@ -65,6 +65,7 @@ def assert_equals_reference(found: Instances, expected: list[dict]):
 
 EXAMPLE = {
     "uncertainty": True,
+    "decoding": "best_bin",
     "guided_score": True,
     "score_thresh": 0.05,
     "topk_candidates": 10,
@@ -116,6 +117,38 @@ def test_worked_example_without_uncertainty():
     found = detect(*worked_example(), torch.tensor([64, 64]), **EXAMPLE | {"uncertainty": False})
     # l: 9 / (9 + 1); r: 3 / (3 + 1)
     torch.testing.assert_close(found.border_scores, torch.tensor([[0.9, 0.8, 0.75, 0.6]]))
+
+
+def test_worked_example_with_expected_borders():
+    maps = worked_example()
+    maps[2][0][:, 3, 4] = torch.tensor([0.0, 1.0, -1.0, 0.5, 9.0, 0.0, 0.0, 0.0])
+    found = detect(*maps, torch.tensor([640, 640]), **EXAMPLE | {"decoding": "expectation"})
+    # Log distances of the two bins, weighted by 3/4 + 1/4, 1/5 + 4/5, 1/10 + 9/10, 3/5 + 2/5; the
+    # delta of 9 is clamped to ln 62.5.
+    near, far = math.log(4), math.log(8)
+    left = 0.75 * near + 0.25 * (far + 1)
+    top = 0.2 * (near - 1) + 0.8 * (far + 0.5)
+    right = 0.1 * (near + math.log(62.5)) + 0.9 * far
+    bottom = 0.6 * near + 0.4 * far
+    left, top, right, bottom = (math.exp(x) for x in (left, top, right, bottom))
+    expected = torch.tensor([[36 - left, 28 - top, 36 + right, 28 + bottom]])
+    torch.testing.assert_close(found.boxes, expected)
+    torch.testing.assert_close(found.border_scores, torch.tensor([[0.75, 0.8, 0.9, 0.6]]))
+
+
+def test_expected_borders_do_not_jump_where_bins_are_equally_probable():
+    def right_border(decoding, logit):
+        maps = worked_example()
+        maps[1][0][6:9, 3, 4] = torch.tensor([0.0, logit, 0.0])  # of r; its anchors are 4 and 8 px
+        maps[2][0][4:6, 3, 4] = 0.0
+        options = EXAMPLE | {"decoding": decoding, "score_thresh": 0.0}
+        boxes = detect(*maps, torch.tensor([64, 64]), **options).boxes
+        return boxes[0, 2].item() - 36
+
+    assert right_border("best_bin", -1e-3) == pytest.approx(4)
+    assert right_border("best_bin", 1e-3) == pytest.approx(8)
+    for logit in (-1e-3, 1e-3):
+        assert right_border("expectation", logit) == pytest.approx(math.sqrt(32), abs=1e-2)
 
 
 def test_boxes_are_clipped_to_height_and_width():

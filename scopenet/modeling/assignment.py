@@ -6,8 +6,8 @@ in the level's range. At most ``ceil(2 radius_loc)^2`` cells per box and level p
 and only those are ever looked at: time and memory are O(M), not O(M R).
 
 Labels do not depend on the network, so they are made in the processor's memory, where a loader's
-boxes are; a GPU gets the finished list. For the shape letters see :mod:`scopenet.modeling.bins`; here
-M counts the boxes of the whole batch.
+boxes are; a GPU gets the finished list. For the shape letters see :mod:`scopenet.modeling.bins`;
+here M counts the boxes of the whole batch.
 """
 
 import math

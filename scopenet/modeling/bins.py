@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# How a border comes from its bins: that of the most probable one (the paper), or the expectation.
+DECODINGS = ("best_bin", "expectation")
 # Bounds of the two exponents of the network. e^t scales an anchor: the upper bound is the one of
 # Detectron2's box regression, the lower one keeps every decoded box non-empty.
 DELTA_RANGE = (-10.0, math.log(1000.0 / 16))
@@ -92,6 +94,20 @@ def decode_distances(log2_anchors: Tensor, deltas: Tensor) -> Tensor:
     return torch.exp2(log2_anchors) * torch.exp(deltas)
 
 
+def expected_distances(log_probs: Tensor, log2_anchors: Tensor, deltas: Tensor) -> Tensor:
+    """Return the distance (P, 4), px, at the expectation of its logarithm over all bins.
+
+    Where two bins share the probability, it lies between what they decode to: a border does not
+    jump when one overtakes the other. Beyond the paper, whose border is that of the best bin.
+
+    Args:
+        log_probs, deltas: (P, 4, N), the deltas clamped.
+        log2_anchors: (P, N) log2 px.
+    """
+    log_distances = log2_anchors[:, None] * math.log(2) + deltas
+    return (log_probs.exp() * log_distances).sum(-1).exp()
+
+
 class Borders(NamedTuple):
     """Holds what is true of the four borders of P positives, and what the network says of them."""
 
@@ -106,3 +122,7 @@ class Borders(NamedTuple):
         """Return the distances (P, 4) in px of the chosen ``bins`` (P, 4)."""
         chosen_deltas = self.deltas.gather(-1, bins[..., None])[..., 0]
         return decode_distances(self.log2_anchors.gather(1, bins), chosen_deltas)
+
+    def expect(self) -> Tensor:
+        """Return the :func:`expected_distances` (P, 4) in px."""
+        return expected_distances(self.log_probs, self.log2_anchors, self.deltas)

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from .bins import DELTA_RANGE, LOG_VARIANCE_RANGE, bin_log_probs, decode_distances
+from .bins import (
+    DELTA_RANGE,
+    LOG_VARIANCE_RANGE,
+    bin_log_probs,
+    decode_distances,
+    expected_distances,
+)
 from .head import split_bin_logits
 
 
@@ -30,24 +36,31 @@ class Detections(NamedTuple):
 
 
 def decode_locations(
-    bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool
+    bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool, decoding: str
 ) -> tuple[Tensor, Tensor]:
-    """Decode border distances (P, 4) in px of the best bin of each direction and that bin's
-    probability (P, 4), NaN where an input that counts is not finite.
+    """Decode border distances (P, 4) in px and the probability (P, 4) of the best bin of each
+    direction, NaN where an input that counts is not finite.
 
     Args:
         bin_logits, deltas: (P, 4 (N+1)) and (P, 4 N), raw head outputs.
         log2_anchors: (P, N) log2 px, of the locations' levels.
+        decoding: one of :data:`~scopenet.modeling.bins.DECODINGS`.
     """
     num_bins = log2_anchors.shape[1]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
     log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
-    log_probs, best_bins = bin_log_probs(logits, log_variance).max(-1)  # each (P, 4)
-    best_deltas = deltas.unflatten(1, (4, num_bins)).gather(-1, best_bins[..., None])[..., 0]
-    anchors = log2_anchors.gather(1, best_bins)
-    distances = decode_distances(anchors, best_deltas.clamp(*DELTA_RANGE))
-    is_finite = (best_deltas + log_probs).isfinite()
-    values = torch.stack([distances, log_probs.exp()]).where(is_finite, math.nan)
+    log_probs = bin_log_probs(logits, log_variance)  # (P, 4, N)
+    best_log_probs, best_bins = log_probs.max(-1)  # each (P, 4)
+    deltas = deltas.unflatten(1, (4, num_bins))
+    if decoding == "expectation":
+        counted = deltas.sum(-1)
+        distances = expected_distances(log_probs, log2_anchors, deltas.clamp(*DELTA_RANGE))
+    else:
+        counted = deltas.gather(-1, best_bins[..., None])[..., 0]
+        anchors = log2_anchors.gather(1, best_bins)
+        distances = decode_distances(anchors, counted.clamp(*DELTA_RANGE))
+    is_finite = (counted + best_log_probs).isfinite()
+    values = torch.stack([distances, best_log_probs.exp()]).where(is_finite, math.nan)
     return values[0], values[1]
 
 
@@ -77,18 +90,18 @@ def find_candidates(
     log2_anchors: Tensor,
     strides: Sequence[int],
     *,
-    uncertainty: bool,
     guided_score: bool,
     score_thresh: float,
+    **decoding_options,
 ) -> tuple[Detections, Tensor]:
     """Find what scores above a threshold, best first, and its level (K,); boxes neither clipped nor
     suppressed. As p_box <= p_cls, the class logits alone rule out nearly all locations at once.
 
     Args:
         cls_logits, bin_logits, border_deltas, log2_anchors, strides: see :func:`detect`.
-        uncertainty: divide the bin logits by sigma^2 (equation 2).
         guided_score: score by p_box = p_cls p_loc (equation 3) instead of p_cls.
         score_thresh: keep scores above, in [0, 1).
+        decoding_options: see :func:`decode_locations`.
     """
     centers, level = grid(cls_logits, strides)
     # One list of locations over all levels: a GPU is waited for once, and not once per level.
@@ -103,7 +116,7 @@ def find_candidates(
         x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)
     )
     anchors = log2_anchors[level]
-    distances, probs = decode_locations(bin_logits, deltas, anchors, uncertainty=uncertainty)
+    distances, probs = decode_locations(bin_logits, deltas, anchors, **decoding_options)
     left_top, right_bottom = distances.split(2, dim=1)
     boxes = torch.cat([centers - left_top, centers + right_bottom], dim=1)
     p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)

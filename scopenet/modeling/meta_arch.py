@@ -46,6 +46,7 @@ class ScopeNet(DenseDetector):
         level_boundaries: Sequence[float] = (64, 128, 256, 512),
         uncertainty: bool = True,
         guided_score: bool = True,
+        decoding: str = "best_bin",
         center_radius_cls: float = 1.5,
         center_radius_loc: float = 2.0,
         focal_loss_alpha: float = 0.25,
@@ -69,6 +70,7 @@ class ScopeNet(DenseDetector):
             level_boundaries: the L - 1 finite ends of the levels' regression ranges, px, ascending.
             uncertainty: soften the bin probabilities by the predicted sigma^2 (equation 2).
             guided_score: score by p_cls p_loc (equation 3) instead of p_cls, at inference only.
+            decoding: one of :data:`~scopenet.modeling.bins.DECODINGS`.
             center_radius_cls, center_radius_loc: in strides, how near to the centre of its box a
                 positive of the two branches is; the first at most the second.
             focal_loss_*, loc_loss_type: see :mod:`scopenet.modeling.losses`.
@@ -87,10 +89,13 @@ class ScopeNet(DenseDetector):
             raise ValueError(f"need 0 < CENTER_RADIUS_CLS <= CENTER_RADIUS_LOC, got {radii}")
         if loc_loss_type not in LOC_LOSS_TYPES:
             raise ValueError(f'LOC_LOSS_TYPE "{loc_loss_type}" is none of {LOC_LOSS_TYPES}')
+        if decoding not in bins.DECODINGS:
+            raise ValueError(f'DECODING "{decoding}" is none of {bins.DECODINGS}')
         if not 0 <= test_score_thresh < 1:
             raise ValueError(f"SCORE_THRESH_TEST must be in [0, 1), got {test_score_thresh}")
         self.num_classes, self.num_bins = num_classes, num_bins
         self.uncertainty, self.guided_score = uncertainty, guided_score
+        self.decoding = decoding
         self.center_radius_cls, self.center_radius_loc = radii
         self.focal_loss_alpha, self.focal_loss_gamma = focal_loss_alpha, focal_loss_gamma
         self.bin_loss_weight, self.loc_loss_weight = bin_loss_weight, loc_loss_weight
@@ -123,6 +128,7 @@ class ScopeNet(DenseDetector):
             "level_boundaries": scopenet.LEVEL_BOUNDARIES,
             "uncertainty": scopenet.UNCERTAINTY,
             "guided_score": scopenet.GUIDED_SCORE,
+            "decoding": scopenet.DECODING,
             "center_radius_cls": scopenet.CENTER_RADIUS_CLS,
             "center_radius_loc": scopenet.CENTER_RADIUS_LOC,
             "focal_loss_alpha": scopenet.FOCAL_LOSS_ALPHA,
@@ -151,6 +157,7 @@ class ScopeNet(DenseDetector):
         """The options of :func:`~scopenet.modeling.detection.detect`."""
         return {
             "uncertainty": self.uncertainty,
+            "decoding": self.decoding,
             "guided_score": self.guided_score,
             "score_thresh": self.test_score_thresh,
             "topk_candidates": self.test_topk_candidates,
@@ -172,8 +179,8 @@ class ScopeNet(DenseDetector):
         return [{"instances": x} for x in results]
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """See ``DenseDetector.preprocess_image``; a GPU is not waited for, and on a CPU the channels
-        lie next to each other, which spares its convolutions the reordering of every activation."""
+        """See ``DenseDetector.preprocess_image``; a GPU is not waited for. On a CPU the channels
+        lie next to each other, which spares its convolutions the reordering of activations."""
         moved = (x["image"].to(self.device, non_blocking=True) for x in batched_inputs)
         images = ImageList.from_tensors(
             [(x - self.pixel_mean) / self.pixel_std for x in moved],
@@ -259,7 +266,8 @@ class ScopeNet(DenseDetector):
         classes = classes.to(self.device, non_blocking=True)
         positive_logits = near.gather(cls_logits).float().gather(1, classes[:, None])
         borders = self.borders(predictions, gt_instances, positives)
-        distances = borders.decode(borders.gt_bins)  # (P, 4)
+        is_expected = self.decoding == "expectation"
+        distances = borders.expect() if is_expected else borders.decode(borders.gt_bins)  # (P, 4)
 
         num_cls, num_loc = num_positives
         alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
