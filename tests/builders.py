@@ -218,6 +218,7 @@ def reference_settings(model: ScopeNet, bin_size: float = 1.0) -> reference.Sett
         level_boundaries=tuple(high for _, high in model.level_ranges[:-1]),
         uncertainty=model.uncertainty,
         guided_score=model.guided_score,
+        decoding=model.decoding,
         center_radius_cls=model.center_radius_cls,
         center_radius_loc=model.center_radius_loc,
         focal_loss_alpha=model.focal_loss_alpha,

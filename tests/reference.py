@@ -28,6 +28,7 @@ class Settings:
     level_boundaries: tuple = (64, 128, 256, 512)  # px, the L - 1 finite ones
     uncertainty: bool = True
     guided_score: bool = True
+    decoding: str = "best_bin"  # "best_bin" | "expectation"
     center_radius_cls: float = 1.5  # strides
     center_radius_loc: float = 2.0  # strides
     focal_loss_alpha: float = 0.25
@@ -180,6 +181,14 @@ def decode_distance(log2_anchor, delta):
     return 2.0**log2_anchor * math.exp(clamp(delta, MIN_DELTA, MAX_DELTA))
 
 
+def expected_distance(log_probs, log2_anchors, deltas):
+    """Distance at the expectation of its logarithm over all bins, px."""
+    total = 0.0
+    for log_prob, log2_anchor, delta in zip(log_probs, log2_anchors, deltas, strict=True):
+        total += math.exp(log_prob) * math.log(decode_distance(log2_anchor, delta))
+    return math.exp(total)
+
+
 def sigmoid(logit):
     """1 / (1 + e^-x) without overflow."""
     if logit >= 0:
@@ -249,8 +258,13 @@ def losses(settings, log2_anchors, cls_logits, bin_logits, border_deltas, gt_box
                         n = bin_of(settings, level, target[side])
                         scores = read_side(bin_logits[level][image], side, bins + 1, row, column)
                         deltas = read_side(border_deltas[level][image], side, bins, row, column)
-                        sum_bin += -bin_log_probs(settings, scores)[n] / 4.0
-                        predicted.append(decode_distance(anchors[level][n], deltas[n]))
+                        log_probs = bin_log_probs(settings, scores)
+                        sum_bin += -log_probs[n] / 4.0
+                        if settings.decoding == "expectation":
+                            distance = expected_distance(log_probs, anchors[level], deltas)
+                        else:
+                            distance = decode_distance(anchors[level][n], deltas[n])
+                        predicted.append(distance)
                     sum_loc += border_loss(settings, predicted, target)
     return {
         "loss_cls": sum_cls / max(num_cls, 1),
@@ -298,8 +312,13 @@ def candidates_at(settings, level, row, column, anchors, class_map, bin_map, del
         log_probs = bin_log_probs(settings, read_side(bin_map, side, bins + 1, row, column))
         best = log_probs.index(max(log_probs))  # the first one on a tie
         border_scores.append(math.exp(log_probs[best]))
-        selected.append(read_side(delta_map, side, bins, row, column)[best])
-        distances.append(decode_distance(anchors[best], selected[side]))
+        deltas = read_side(delta_map, side, bins, row, column)
+        if settings.decoding == "expectation":
+            selected += deltas
+            distances.append(expected_distance(log_probs, anchors, deltas))
+        else:
+            selected.append(deltas[best])
+            distances.append(decode_distance(anchors[best], deltas[best]))
     if not all(math.isfinite(v) for v in border_scores + selected):
         return []
     loc_score = sum(border_scores) / 4.0

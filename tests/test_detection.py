@@ -185,6 +185,8 @@ def test_a_score_at_the_threshold_is_dropped():
         {},
         {"guided_score": False},
         {"uncertainty": False},
+        {"decoding": "expectation"},
+        {"decoding": "expectation", "uncertainty": False, "num_bins": 3},
         {"uncertainty": False, "guided_score": False},
         {"num_bins": 1},
         {"num_bins": 1, "uncertainty": False},

@@ -249,6 +249,15 @@ def test_losses_vanish_for_perfect_predictions():
         assert 0 <= losses[name].item() < 1e-5, name
 
 
+@pytest.mark.parametrize("decoding", ["best_bin", "expectation"])
+def test_the_localization_loss_teaches_bins_only_under_expectation(decoding):
+    model, predictions, instances = worked_example(decoding=decoding)
+    bin_logits = predictions[1][0].requires_grad_()
+    model.forward_training(None, None, predictions, instances)["loss_loc"].backward()
+    at_box = 0 if bin_logits.grad is None else bin_logits.grad[0, :, 1:3, 1:3].abs().sum()
+    assert (at_box > 0) == (decoding == "expectation")
+
+
 # --- against the reference ----------------------------------------------------------------------
 
 
@@ -271,6 +280,8 @@ def reference_losses(model, predictions, instances, bin_size=1.0):
         {"num_bins": 7, "bin_size": 0.75},
         {"num_bins": 1, "uncertainty": False},
         {"uncertainty": False},
+        {"decoding": "expectation"},
+        {"decoding": "expectation", "uncertainty": False, "num_bins": 3, "loc_loss_type": "giou"},
         {"loc_loss_type": "linear_iou"},
         {"loc_loss_type": "giou", "num_bins": 3},
         {"focal_loss_alpha": 0.4, "focal_loss_gamma": 1.5, "num_classes": 1},

@@ -56,7 +56,7 @@ def test_config_keys():
     add_scopenet_config(cfg)
     assert set(cfg.MODEL.SCOPENET) == {
         *("IN_FEATURES", "NUM_CLASSES", "NUM_CONVS", "CONV_DIM", "NORM", "PRIOR_PROB"),
-        *("NUM_BINS", "BIN_SIZE", "LEVEL_BOUNDARIES", "UNCERTAINTY", "GUIDED_SCORE"),
+        *("NUM_BINS", "BIN_SIZE", "LEVEL_BOUNDARIES", "UNCERTAINTY", "GUIDED_SCORE", "DECODING"),
         *("CENTER_RADIUS_CLS", "CENTER_RADIUS_LOC", "FOCAL_LOSS_ALPHA", "FOCAL_LOSS_GAMMA"),
         *("BIN_LOSS_WEIGHT", "LOC_LOSS_WEIGHT", "LOC_LOSS_TYPE"),
         *("SCORE_THRESH_TEST", "TOPK_CANDIDATES_TEST", "NMS_THRESH_TEST"),
@@ -67,7 +67,8 @@ def test_defaults_of_the_config_and_of_the_constructors_agree():
     cfg = small_config()
     by_config, by_arguments = build_model(cfg), build_scopenet()
     for name in (
-        *("num_bins", "uncertainty", "guided_score", "center_radius_cls", "center_radius_loc"),
+        *("num_bins", "uncertainty", "guided_score", "decoding"),
+        *("center_radius_cls", "center_radius_loc"),
         *("focal_loss_alpha", "focal_loss_gamma", "bin_loss_weight", "loc_loss_weight"),
         *("loc_loss_type", "test_score_thresh", "test_topk_candidates", "test_nms_thresh"),
         "max_detections_per_image",
@@ -83,6 +84,7 @@ def test_defaults_of_the_config_and_of_the_constructors_agree():
         ("MODEL.SCOPENET.NUM_CLASSES", 7, "num_classes"),
         ("MODEL.SCOPENET.NUM_BINS", 3, "num_bins"),
         ("MODEL.SCOPENET.UNCERTAINTY", False, "uncertainty"),
+        ("MODEL.SCOPENET.DECODING", "expectation", "decoding"),
         ("MODEL.SCOPENET.GUIDED_SCORE", False, "guided_score"),
         ("MODEL.SCOPENET.CENTER_RADIUS_CLS", 1.25, "center_radius_cls"),
         ("MODEL.SCOPENET.CENTER_RADIUS_LOC", 2.25, "center_radius_loc"),
