@@ -1,4 +1,4 @@
-"""Detectron2's FCOS, its loss normalizer started at the positives of the first batch and not at 300."""
+"""Detectron2's FCOS, its loss normalizer started at the positives of the first batch."""
 
 from detectron2.model_zoo import get_config
 

@@ -1,5 +1,5 @@
-"""Detectron2's RetinaNet with GN in its towers and the L1 loss of RetinaNet_R_50_FPN_1x.yaml, its loss
-normalizer started at the positives of the first batch and not at 100."""
+"""Detectron2's RetinaNet, whose loss normalizer starts at the positives of the first batch, not at
+100; with GN in its towers and the L1 loss of RetinaNet_R_50_FPN_1x.yaml."""
 
 from detectron2.model_zoo import get_config
 

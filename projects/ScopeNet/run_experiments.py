@@ -24,7 +24,9 @@ def parse_args() -> argparse.Namespace:
         help="config files, folders of them, or names of Detectron2's zoo; the first one is the "
         "baseline of the table",
     )
-    parser.add_argument("--preset", required=True, help="of configs/presets, such as Digits, or a YAML file")
+    parser.add_argument(
+        "--preset", required=True, help="of configs/presets, such as Digits, or a YAML file"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
     parser.add_argument("--schedule", type=float, default=1.0, help="factor on the iterations")
     parser.add_argument("--base-lr", type=float, help="learning rate, by default the preset's")

@@ -1,4 +1,4 @@
-"""How well boxes are decoded from their true bins and from the chosen ones, on validation images."""
+"""How well boxes are decoded from their true and from the chosen bins, on validation images."""
 
 from collections import Counter
 from collections.abc import Iterable
