@@ -1,5 +1,4 @@
-"""Make a data set of the Pascal VOC files of a public GitHub repository: what `prepare_cards.py` and
-`prepare_cells.py` share.
+"""Make a data set of Pascal VOC files on GitHub, for `prepare_cards.py` and `prepare_cells.py`.
 
 The files are those of one commit. Each is compared with the sha256 that this project keeps of it
 (`manifests/`) before anything is written; images are stored as they are.
@@ -11,7 +10,7 @@ import io
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -91,7 +90,7 @@ def read_files(source: Source, folder: Path | None = None) -> Files:
     if folder:
         files = {path: _read(folder / path, source) for path in expected}
     else:
-        files = download(source, set(expected))
+        files = download(source, list(expected))
     for path, digest in expected.items():
         if path not in files or hashlib.sha256(files[path]).hexdigest() != digest:
             raise ConfigError(
@@ -107,8 +106,9 @@ def read_manifest(path: Path) -> dict[str, str]:
     return {name: digest for digest, name in pairs}
 
 
-def download(source: Source, paths: set[str]) -> Files:
-    """Download the archive of the commit, and return those of ``paths`` that it holds.
+def download(source: Source, paths: Sequence[str]) -> Files:
+    """Download the archive of the commit, and return those of ``paths`` that it holds,
+    in their order.
 
     Raises:
         ConfigError: it could not be fetched, or is no zip file.
@@ -126,7 +126,7 @@ def download(source: Source, paths: set[str]) -> Files:
     with archive:
         # GitHub puts everything into one folder, "<name>-<commit>".
         inner = {name.partition("/")[2]: name for name in archive.namelist()}
-        return {path: archive.read(inner[path]) for path in paths & set(inner)}
+        return {path: archive.read(inner[path]) for path in paths if path in inner}
 
 
 def _read(path: Path, source: Source) -> bytes:

@@ -17,6 +17,7 @@ from experiments.peers import fit_model
 from experiments.plots import draw_results
 from experiments.presets import apply_preset, preset_names, read_any_config, read_preset
 from experiments.report import (
+    Row,
     difference,
     in_paper_order,
     paper_figures,
@@ -24,7 +25,7 @@ from experiments.report import (
     table_configs,
 )
 from experiments.results import COLUMNS, KEY, Results
-from experiments.runs import training_seconds
+from experiments.runs import row_key, training_seconds
 from experiments.statistics import estimate, seeds_to_settle
 from scopenet import ConfigError, load_config
 from scopenet.config_file import config_dir
@@ -33,6 +34,7 @@ FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
 RETINANET = "peers/RetinaNet_R_50_FPN_1x.yaml"
 NUM_CLASSES = {"COCO": 80, "Digits": 10, "Digits_float32": 10, "Trees": 1}
+NUM_CLASSES |= {"Cards": 6, "Cards-one": 1, "Cells": 3, "Cells-one": 1}
 
 
 def with_preset(name: str, preset: str):
@@ -65,6 +67,14 @@ def test_preset_gives_all_dense_detectors_the_same_network(preset):
 
     assert shapes(scopenet) == shapes(retinanet) == shapes(fcos)
     assert scopenet.num_classes == retinanet.num_classes == fcos.num_classes == NUM_CLASSES[preset]
+    for statistics in ("pixel_mean", "pixel_std"):
+        ours, *theirs = (getattr(x, statistics) for x in (scopenet, retinanet, fcos))
+        assert all(ours.equal(x) for x in theirs), statistics
+    trained = [
+        {k for k, x in model.backbone.bottom_up.named_parameters() if x.requires_grad}
+        for model in (scopenet, retinanet, fcos)
+    ]
+    assert trained[0] == trained[1] == trained[2]
     width = 64 if preset.startswith("Digits") else 256
     for logits in (scopenet.head.cls_score, retinanet.head.cls_score, fcos.head.cls_score):
         assert logits.in_channels == width
@@ -104,6 +114,37 @@ def test_lazy_peer_is_trained_as_scopenet_is(monkeypatch):
     assert ours.SEED == 3 and others[0].MODEL.META_ARCHITECTURE == "FCOS"
 
 
+def test_rate_and_warmup_of_a_job(monkeypatch):
+    for check in ("check_datasets", "check_num_classes"):  # the data are not here
+        monkeypatch.setattr(f"scopenet.engine.checks.{check}", lambda *_: None)
+    monkeypatch.setattr("experiments.job.check_datasets", lambda *_: None)
+    job = Job(ONE_X, "Trees", 0, schedule=3.0)
+    _, cfg, _ = resolve(job)
+    assert row_key(job, cfg) == dict(
+        zip(KEY, ("ScopeNet_R_50_FPN_1x", "Trees", 0, 720, 0.005, 40), strict=True)
+    )
+    digests = set()
+    for config in (ONE_X, FCOS):
+        for rate in ({}, {"base_lr": 0.0015}, {"warmup": 80}):
+            _, cfg, digest = resolve(Job(config, "Trees", 0, **rate))
+            digests.add(digest)
+            assert cfg.SOLVER.BASE_LR == rate.get("base_lr", 0.005)
+            assert cfg.SOLVER.WARMUP_ITERS == rate.get("warmup", 40)
+    assert len(digests) == 6
+
+
+def test_frozen_stages_of_a_preset_are_frozen_in_a_lazy_peer(tmp_path):
+    path = tmp_path / "frozen.yaml"
+    base = config_dir() / "presets" / "Trees.yaml"
+    path.write_text(f"_BASE_: {base}\nMODEL:\n  BACKBONE:\n    FREEZE_AT: 4\n")
+    preset = read_preset(str(path))
+    cfg = load_config("Base-ScopeNet.yaml")
+    cfg.merge_from_other_cfg(preset)
+    bottom_up = instantiate(fit_model(read_any_config(FCOS).model, cfg, preset)).backbone.bottom_up
+    trained = {k.split(".")[0] for k, x in bottom_up.named_parameters() if x.requires_grad}
+    assert trained == {"res5"}
+
+
 def test_lazy_model_without_a_dense_head_is_refused():
     model = read_any_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py").model
     with pytest.raises(ConfigError, match="GeneralizedRCNN of a LazyConfig .* use a YAML config"):
@@ -112,7 +153,7 @@ def test_lazy_model_without_a_dense_head_is_refused():
 
 def test_unknown_names():
     with pytest.raises(
-        ConfigError, match="Preset Digit is .* one of COCO, Digits, Digits_float32, Trees"
+        ConfigError, match="Preset Digit is .* one of COCO, Cards, .*Digits_float32, Trees"
     ):
         read_preset("Digit")
     with pytest.raises(ConfigError, match="nothing.yaml is neither a file.* nor in Detectron2's"):
@@ -203,7 +244,7 @@ def test_training_seconds_counts_repeated_iterations_once(tmp_path):
 
 
 def row(config: str = "c", seed: int = 0, iterations: int = 10, **values) -> dict:
-    key = dict(zip(KEY, (config, "Digits", seed, iterations), strict=True))
+    key = dict(zip(KEY, (config, "Digits", seed, iterations, 0.02, 50), strict=True))
     return dict.fromkeys(COLUMNS, math.nan) | key | values
 
 
@@ -218,6 +259,17 @@ def test_results_are_added_replaced_and_sorted(tmp_path):
     assert table["commit"].tolist()[1] == "0123456"
     assert results.has(row("b")) and not results.has(row("b", seed=1))
     assert not results.has(row("b", iterations=20))
+
+
+def test_rows_of_several_rates_live_side_by_side(tmp_path):
+    results = Results(tmp_path / "results.csv")
+    rates = [(0.00015, 80), (0.00015, 40), (1e-5, 80)]
+    rows = [row(base_lr=lr, warmup=warmup, AP=float(i)) for i, (lr, warmup) in enumerate(rates)]
+    for x in (*rows, rows[0]):
+        results.add(x)
+    table = results.read()
+    assert list(zip(table["base_lr"], table["warmup"], strict=True)) == sorted(rates)
+    assert all(results.has(x) for x in rows) and not results.has(row(base_lr=0.0002, warmup=80))
 
 
 def test_results_file_of_another_kind(tmp_path):
@@ -289,9 +341,16 @@ def two_configs() -> pd.DataFrame:
 
 
 def test_differences_are_taken_seed_by_seed(two_configs):
-    ours, base = ("paper/table1/guided_score", 10), ("paper/table1/direct_regression", 10)
+    ours, base, longer = (
+        Row(f"paper/table1/{name}", iterations, 0.02, 50)
+        for name, iterations in (
+            ("guided_score", 10),
+            ("direct_regression", 10),
+            ("direct_regression", 20),
+        )
+    )
     assert difference(two_configs, ours, base, "AP").tolist() == [2.0, 2.0, 2.0]
-    assert difference(two_configs, ours, (base[0], 20), "AP").to_dict() == {0: 1.0}
+    assert difference(two_configs, ours, longer, "AP").to_dict() == {0: 1.0}
 
 
 def test_table(two_configs):
@@ -309,6 +368,18 @@ def test_table(two_configs):
     assert doubled[header.index("AP settled")] == "needs more seeds"
 
 
+def test_table_names_the_rate_of_a_config_that_has_several(two_configs):
+    rows = [row("peers/x", base_lr=0.02, AP=1.0), row("peers/x", base_lr=0.0015, AP=2.0)]
+    table = pd.concat([two_configs, pd.DataFrame(rows)])
+    lines = results_table(table, ["paper/table1/guided_score", "peers/x"]).splitlines()[2:]
+    names = [line.split("|")[1].strip() for line in lines]
+    assert names == [
+        "table1/guided_score",
+        "peers/x, rate 0.0015, warm-up 50",
+        "peers/x, rate 0.02, warm-up 50",
+    ]
+
+
 def test_figures_that_the_paper_does_not_report():
     lines = results_table(pd.DataFrame([row("paper/table4/gn", AP=1.0)]), ["paper/table4/gn"])
     assert lines.splitlines()[2].split("|")[2].strip() == "39.4"
@@ -319,7 +390,7 @@ def test_figure_of_results(two_configs):
     of_ap, _, of_differences = figure.axes
     assert [x.get_text() for x in of_ap.get_yticklabels()] == [
         "table1/direct_regression",
-        "table1/direct_regression (20 iterations)",
+        "table1/direct_regression, 20 iterations",
         "table1/guided_score",
     ]
     runs = [list(line.get_xdata()) for line in of_ap.lines if len(line.get_xdata()) == 3]

@@ -38,7 +38,6 @@ import scopenet
 from scopenet import ConfigError, ScopeHead, cli, load_config
 from scopenet.engine import launch, precision
 from scopenet.engine.command import main
-from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.launch import available_cores, check_num_workers
 
 ROOT = Path(scopenet.__file__).resolve().parents[1]
@@ -341,20 +340,6 @@ def test_losses_of_a_peer_are_in_float32(in_training):
         maps = [torch.zeros(1, 32, 2, 2)] * 5
         dtypes = {x.dtype for outputs in model.head(maps) for x in outputs}
     assert dtypes == {torch.float32 if in_training else torch.bfloat16}
-
-
-def test_average_recall_is_that_of_coco():
-    class Summary:
-        stats = np.arange(12) / 100  # COCOeval.summarize: 6, 7, 8 are AR at 1, 10, 100 detections
-
-    evaluator = CocoEvaluator.__new__(CocoEvaluator)
-    evaluator._logger = logging.getLogger(__name__)
-    results = evaluator._derive_coco_results(Summary, "bbox")
-    found = [results[name] for name in ("AP", "AP75", "AR10", "AR100")]
-    assert found == pytest.approx([0, 2, 7, 8])
-    Summary.stats = np.full(12, -1.0)  # without ground truth
-    nothing = evaluator._derive_coco_results(Summary, "bbox")
-    assert math.isnan(nothing["AP"]) and math.isnan(nothing["AR10"])
 
 
 def test_cpu_without_bfloat16_trains_in_float32(in_float32, tmp_path, monkeypatch, head_dtypes):

@@ -24,9 +24,13 @@ def parse_args() -> argparse.Namespace:
         help="config files, folders of them, or names of Detectron2's zoo; the first one is the "
         "baseline of the table",
     )
-    parser.add_argument("--preset", required=True, help="COCO, Digits, Trees, or a YAML file")
+    parser.add_argument(
+        "--preset", required=True, help="of configs/presets, such as Digits, or a YAML file"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
     parser.add_argument("--schedule", type=float, default=1.0, help="factor on the iterations")
+    parser.add_argument("--base-lr", type=float, help="learning rate, by default the preset's")
+    parser.add_argument("--warmup", type=int, help="its iterations, by default the preset's")
     parser.add_argument("--num-gpus", type=int, default=1, help="of each run")
     parser.add_argument("--output", type=Path, default=Path("output/experiments"))
     parser.add_argument("--results", type=Path, help="by default OUTPUT/results.csv")
@@ -37,7 +41,8 @@ def main() -> None:
     args = parse_args()
     results = Results(args.results or args.output / "results.csv")
     configs = list_configs(args.configs)
-    jobs = [Job(c, args.preset, seed, args.schedule) for seed in args.seeds for c in configs]
+    options = args.schedule, args.base_lr, args.warmup
+    jobs = [Job(c, args.preset, seed, *options) for seed in args.seeds for c in configs]
     errors = run_jobs(jobs, args.output, results, num_gpus=args.num_gpus)
     table = results.read()
     rows = table[table["dataset"] == jobs[0].dataset]

@@ -1,4 +1,5 @@
-"""COCO's evaluation with average recall beside average precision, also of nothing found."""
+"""COCO's evaluation with recall, AP at every IoU and the optimal LRP error beside AP, also of
+nothing found."""
 
 import contextlib
 import io
@@ -12,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.coco_json import clean, read_coco_json
 from ..data.custom import is_custom
+from .lrp import optimal_lrp
 
 # Where COCOeval.summarize leaves the average recall at 10 and 100 detections per image.
 _RECALLS = {"AR10": 7, "AR100": 8}
@@ -19,7 +21,8 @@ _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 class CocoEvaluator(COCOEvaluator):
-    """Reports the "AR10" and "AR100" of table 3, in percent, beside what ``COCOEvaluator`` does.
+    """Reports beside what ``COCOEvaluator`` does, in percent: "AR10" and "AR100" of table 3, AP at
+    every IoU ("AP50", "AP55", ... "AP95"), and "oLRP" with its part "oLRP_loc" (:mod:`.lrp`).
 
     Without any detection AP is 0, and NaN only where there is no ground truth. Data sets of
     ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable.
@@ -41,11 +44,24 @@ class CocoEvaluator(COCOEvaluator):
             coco_eval = evaluate_nothing(self._coco_api)
         results = super()._derive_coco_results(coco_eval, iou_type, class_names)
         results |= {k: _percent(coco_eval.stats[i]) for k, i in _RECALLS.items()}
+        results |= _precision_by_iou(coco_eval)
+        lrp = optimal_lrp(coco_eval.cocoGt, coco_eval.cocoDt)
+        results |= {"oLRP": 100 * lrp.error, "oLRP_loc": 100 * lrp.localization}
         if without := [size for key, size in _SIZES.items() if math.isnan(results[key])]:
             logger.info(
                 f"There are no {' or '.join(without)} objects: their AP is left empty (nan), not 0."
             )
         return results
+
+
+def _precision_by_iou(coco_eval: COCOeval) -> dict[str, float]:
+    """Return AP at each IoU, over objects of all sizes."""
+    results = {}
+    for iou, precision in zip(coco_eval.params.iouThrs, coco_eval.eval["precision"], strict=True):
+        known = precision[:, :, 0, -1]  # (recalls, classes)
+        known = known[known > -1]
+        results[f"AP{iou * 100:.0f}"] = 100 * float(known.mean()) if known.size else math.nan
+    return results
 
 
 def _percent(share: float) -> float:

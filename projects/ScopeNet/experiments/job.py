@@ -26,12 +26,15 @@ class Job:
         preset: see :func:`~experiments.presets.read_preset`.
         seed: >= 0.
         schedule: factor on the preset's iterations.
+        base_lr, warmup: learning rate and iterations of warm-up; None for the preset's.
     """
 
     config: str
     preset: str
     seed: int
     schedule: float = 1.0
+    base_lr: float | None = None
+    warmup: int | None = None
 
     @property
     def name(self) -> str:
@@ -60,10 +63,13 @@ def list_configs(names: Sequence[str]) -> list[str]:
     return configs
 
 
-def scale_schedule(cfg: CfgNode, factor: float) -> None:
-    """Train ``factor`` times as long; the warm-up stays."""
-    cfg.SOLVER.MAX_ITER = round(cfg.SOLVER.MAX_ITER * factor)
-    cfg.SOLVER.STEPS = tuple(round(step * factor) for step in cfg.SOLVER.STEPS)
+def set_schedule(cfg: CfgNode, job: Job) -> None:
+    """Train ``job.schedule`` times as long, the warm-up excepted, at the rate of the job."""
+    solver = cfg.SOLVER
+    solver.MAX_ITER = round(solver.MAX_ITER * job.schedule)
+    solver.STEPS = tuple(round(step * job.schedule) for step in solver.STEPS)
+    solver.BASE_LR = solver.BASE_LR if job.base_lr is None else job.base_lr
+    solver.WARMUP_ITERS = solver.WARMUP_ITERS if job.warmup is None else job.warmup
 
 
 def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
@@ -91,7 +97,7 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
             OmegaConf.create({"model": config.model}, flags={"allow_objects": True})
         )
     cfg.SEED = job.seed
-    scale_schedule(cfg, job.schedule)
+    set_schedule(cfg, job)
     check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     weights = preset.get("MODEL", {}).get("WEIGHTS", "")
     if weights and "://" not in weights and not Path(weights).is_file():

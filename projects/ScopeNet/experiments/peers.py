@@ -12,8 +12,9 @@ from scopenet.errors import ConfigError
 
 
 def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
-    """Give the dense detector ``model`` of a LazyConfig the classes of ``cfg``'s training set and,
-    where ``preset`` has a backbone, that backbone and its width in the towers; return it.
+    """Give the dense detector ``model`` of a LazyConfig the classes of ``cfg``'s training set, its
+    pixel statistics and, where ``preset`` has a backbone, that backbone and its width in the
+    towers; return it.
 
     Raises:
         ConfigError: the model is no dense detector.
@@ -25,7 +26,8 @@ def fit_model(model: DictConfig, cfg: CfgNode, preset: CfgNode) -> DictConfig:
         )
     model = model.copy()
     model.num_classes = len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes)
-    if "RESNETS" not in preset.get("MODEL", {}):
+    model.pixel_mean, model.pixel_std = list(cfg.MODEL.PIXEL_MEAN), list(cfg.MODEL.PIXEL_STD)
+    if not {"BACKBONE", "RESNETS", "FPN"} & preset.get("MODEL", {}).keys():
         return model
     from_p5 = model.backbone.top_block.get("in_feature") == "p5"
     cfg = cfg.clone()

@@ -6,16 +6,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .report import Row, by_seed, difference, rows_of
+from .report import by_seed, difference, row_name, rows_of
 from .statistics import estimate
 
 COLORS = {"AP": "#1b6ca8", "AP75": "#c8553d"}
-
-
-def label(row: Row, usual: int) -> str:
-    config, iterations = row
-    name = config.removeprefix("paper/")
-    return name if iterations == usual else f"{name} ({iterations} iterations)"
 
 
 def draw_results(results: pd.DataFrame, configs: Sequence[str], title: str) -> Figure:
@@ -27,7 +21,7 @@ def draw_results(results: pd.DataFrame, configs: Sequence[str], title: str) -> F
         configs: which ones, from top to bottom.
     """
     rows = rows_of(results, configs)
-    usual = int(results["iterations"].mode().min())
+    usual = set(results["iterations"].mode())
     figure = Figure(figsize=(11, 1.4 + 0.34 * len(rows)), layout="constrained")
     *of_runs, of_differences = figure.subplots(1, 3, sharey=True)
     for offset, axis, metric in zip((-0.12, 0.12), of_runs, COLORS, strict=True):
@@ -43,7 +37,7 @@ def draw_results(results: pd.DataFrame, configs: Sequence[str], title: str) -> F
     of_differences.legend(loc="upper right", fontsize=8)
     for axis in (*of_runs, of_differences):
         axis.grid(axis="x", alpha=0.3)
-    of_runs[0].set_yticks(range(len(rows)), [label(row, usual) for row in rows])
+    of_runs[0].set_yticks(range(len(rows)), [row_name(row, rows, usual) for row in rows])
     of_runs[0].invert_yaxis()
     figure.suptitle(title, fontsize=11)
     return figure

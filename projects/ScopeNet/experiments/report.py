@@ -1,7 +1,8 @@
 """The paper's tables in Markdown: its figures beside those of a results file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,8 +14,14 @@ from .statistics import Estimate, estimate, seeds_to_settle
 TABLES = range(1, 7)  # of the paper
 SCOPENET, DIRECT_REGRESSION = "paper/table1/guided_score", "paper/table1/direct_regression"
 
-Row = tuple[str, int]
-"""A line of a table: config and iterations."""
+
+class Row(NamedTuple):
+    """A line of a table: a config and its schedule."""
+
+    config: str
+    iterations: int
+    base_lr: float
+    warmup: int
 
 
 def paper_figures() -> pd.DataFrame:
@@ -23,15 +30,26 @@ def paper_figures() -> pd.DataFrame:
 
 
 def rows_of(results: pd.DataFrame, configs: Sequence[str]) -> list[Row]:
-    """List the (config, iterations) of ``results``, in the order of ``configs``."""
-    pairs = results[["config", "iterations"]].drop_duplicates().sort_values("iterations")
-    found = [(c, int(i)) for c, i in pairs.itertuples(index=False)]
-    return [row for config in configs for row in found if row[0] == config]
+    """List the rows that ``results`` have of ``configs``, in the order of these."""
+    values = results[list(Row._fields)].drop_duplicates().sort_values(list(Row._fields[1:]))
+    found = [Row(*x) for x in values.itertuples(index=False)]
+    return [row for config in configs for row in found if row.config == config]
+
+
+def row_name(row: Row, rows: Sequence[Row], usual: Container[int]) -> str:
+    """Name a row by what tells it from others: its config, iterations that are not the ``usual``
+    ones, and learning rate and warm-up where ``rows`` have several of them for the config."""
+    name = row.config.removeprefix("paper/")
+    if row.iterations not in usual:
+        name += f", {row.iterations} iterations"
+    if len({x[2:] for x in rows if x.config == row.config}) > 1:
+        name += f", rate {row.base_lr:g}, warm-up {row.warmup}"
+    return name
 
 
 def by_seed(results: pd.DataFrame, row: Row, metric: str) -> pd.Series:
     """Return the values of a row, indexed by seed."""
-    chosen = results[(results["config"] == row[0]) & (results["iterations"] == row[1])]
+    chosen = results[(results[list(row._fields)] == pd.Series(row._asdict())).all(axis=1)]
     return chosen.set_index("seed")[metric].sort_index()
 
 
@@ -88,10 +106,9 @@ def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
     usual = set(results["iterations"].mode())
     lines = []
     for row in rows:
-        config, iterations = row
-        name = config.removeprefix("paper/")
-        line = {"config": name if iterations in usual else f"{name}, {iterations} iterations"}
-        if name in figures.index and iterations in usual:
+        name = row.config.removeprefix("paper/")
+        line = {"config": row_name(row, rows, usual)}
+        if name in figures.index and row.iterations in usual:
             reported = figures.loc[name, ["AP", "AP75"]].dropna()  # table 4 has AP only
             line["paper: AP / AP75"] = " / ".join(map(str, reported))
         line |= values_cells(results, row) | difference_cells(results, row, rows[0])

@@ -1,4 +1,4 @@
-"""The CSV file of results: one row per config, dataset, seed and number of iterations."""
+"""The CSV file of results: one row per config, dataset, seed and schedule."""
 
 from pathlib import Path
 
@@ -8,11 +8,19 @@ from filelock import FileLock
 from scopenet.atomic import write_text
 from scopenet.errors import ConfigError
 
-KEY = ["config", "dataset", "seed", "iterations"]
-METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR10", "AR100"]
+KEY = ["config", "dataset", "seed", "iterations", "base_lr", "warmup"]
+METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR10", "AR100"]  # of the tables
+MORE_METRICS = [
+    *("AP55", "AP60", "AP65", "AP70", "AP80", "AP85", "AP90", "AP95"),
+    *("oLRP", "oLRP_loc"),  # see scopenet.engine.lrp; less is better
+]
 COLUMNS = [
     *KEY,
     *METRICS,
+    *MORE_METRICS,
+    "iou_true_bins",  # of the boxes of positives, in percent; ScopeNet's only
+    "iou_chosen_bins",
+    "class_APs",  # of data sets with several classes, such as "RBC 60.1; WBC 80.2"
     "seconds",  # of training, without evaluation
     "peak_memory_mb",  # of the training process; on GPUs of the first one
     "commit",
@@ -53,5 +61,7 @@ class Results:
             others = table[~(table[KEY] == pd.Series(row)[KEY]).all(axis=1)]
             new = pd.DataFrame([row], columns=COLUMNS)
             table = pd.concat([others, new]) if len(others) else new
-            text = table.sort_values(KEY).to_csv(index=False, float_format="%.4f")
-            write_text(self.path, text)
+            table = table.sort_values(KEY)
+            # Of a rate, all digits: rows are found by it.
+            table["base_lr"] = table["base_lr"].astype(float).map(str)
+            write_text(self.path, table.to_csv(index=False, float_format="%.4f"))

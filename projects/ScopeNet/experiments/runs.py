@@ -22,8 +22,9 @@ from scopenet.engine.environment import commit, hardware, versions
 from scopenet.engine.launch import launch
 from scopenet.training_metrics import read_metrics
 
+from .bin_ious import bin_ious
 from .job import Job, resolve
-from .results import KEY, METRICS, Results
+from .results import KEY, METRICS, MORE_METRICS, Results
 
 FINISHED = "training.json"  # written when a training is complete
 WEIGHTS = "model_final.pth"
@@ -74,12 +75,17 @@ def evaluate(job: Job, folder: Path) -> dict:
     model = trainer_class.build_model(cfg)
     SafeCheckpointer(model).load(str(folder / WEIGHTS))
     metrics = trainer_class.test(cfg, model).get("bbox", {})
-    return row_key(job, cfg) | {name: metrics.get(name) for name in METRICS}
+    row = {name: metrics.get(name) for name in (*METRICS, *MORE_METRICS)}
+    classes = {k.removeprefix("AP-"): x for k, x in metrics.items() if k.startswith("AP-")}
+    row["class_APs"] = "; ".join(f"{name} {x:.1f}" for name, x in classes.items())
+    return row_key(job, cfg) | row | bin_ious(model, trainer_class.build_labelled_loader(cfg))
 
 
 def row_key(job: Job, cfg: CfgNode) -> dict:
     """Return the values of :data:`~experiments.results.KEY`; ``cfg`` is the job's."""
-    values = job.name, job.dataset, job.seed, cfg.SOLVER.MAX_ITER
+    solver = cfg.SOLVER
+    schedule = solver.MAX_ITER, solver.BASE_LR, solver.WARMUP_ITERS
+    values = job.name, job.dataset, job.seed, *schedule
     return dict(zip(KEY, values, strict=True))
 
 

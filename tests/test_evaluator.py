@@ -1,0 +1,127 @@
+"""What the evaluation reports beside COCO's own figures, on hand-made boxes."""
+
+import contextlib
+import io
+import logging
+import math
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from scopenet.engine.evaluator import CocoEvaluator
+from scopenet.engine.lrp import optimal_lrp
+
+EXACT, IOU_80, IOU_75, IOU_40 = ([0, 0, 10, side] for side in (10, 8, 7.5, 4))  # with EXACT
+ELSEWHERE, FAR = [20, 0, 10, 10], [40, 0, 10, 10]
+
+
+def coco(*boxes, num_images: int = 1) -> COCO:
+    """Boxes of (XYWH) or (XYWH, score) or (XYWH, score, values of the annotation)."""
+    annotations = []
+    for i, (box, *score) in enumerate(boxes):
+        annotation = {"id": i + 1, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0}
+        annotation |= {"area": box[2] * box[3], "score": score[0] if score else 1.0}
+        annotations.append(annotation | (score[1] if len(score) > 1 else {}))
+    api = COCO()
+    api.dataset = {
+        "images": [{"id": i + 1} for i in range(num_images)],
+        "categories": [{"id": 1}, {"id": 2}],
+        "annotations": annotations,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
+    return api
+
+
+def evaluated(truths: COCO, detections: COCO) -> COCOeval:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval = COCOeval(truths, detections, "bbox")
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    return coco_eval
+
+
+def report(coco_eval: COCOeval) -> dict[str, float]:
+    evaluator = CocoEvaluator.__new__(CocoEvaluator)
+    evaluator._logger = logging.getLogger(__name__)
+    return evaluator._derive_coco_results(coco_eval, "bbox")
+
+
+def test_average_recall_is_that_of_coco():
+    coco_eval = evaluated(coco((EXACT,)), coco((EXACT, 0.9)))
+    coco_eval.stats = np.arange(12) / 100  # COCOeval.summarize: 6, 7, 8 are AR at 1, 10, 100
+    results = report(coco_eval)
+    assert [results[x] for x in ("AP", "AR10", "AR100")] == pytest.approx([0, 7, 8])
+
+
+def test_without_ground_truth_there_are_no_figures():
+    results = report(evaluated(coco(), coco((EXACT, 0.9))))
+    assert all(math.isnan(results[x]) for x in ("AP", "AR10", "AP55", "oLRP", "oLRP_loc"))
+
+
+def test_precision_at_each_iou():
+    # One object is found exactly, the other one with an IoU of 0.75.
+    truths = coco((EXACT,), (ELSEWHERE,))
+    results = report(evaluated(truths, coco((IOU_75, 0.8), (ELSEWHERE, 0.9))))
+    found = {int(k[2:]): x for k, x in results.items() if k[2:].isdigit() and k[1] == "P"}
+    one_of_two = 100 * 51 / 101  # precision 1 for the recalls 0, 0.01, ... 0.5, then 0
+    expected = {iou: 100.0 if iou <= 75 else one_of_two for iou in range(50, 100, 5)}
+    assert found == pytest.approx(expected)
+    assert results["AP"] == pytest.approx(np.mean([*expected.values()]))
+
+
+@pytest.mark.parametrize(
+    ("truths", "detections", "error", "localization"),
+    [
+        ([(EXACT,)], [(EXACT, 0.9)], 0.0, 0.0),
+        ([(EXACT,)], [(IOU_75, 0.9)], 0.25 / 0.5, 0.25),
+        ([(EXACT,)], [], 1.0, math.nan),
+        ([(EXACT,)], [(IOU_40, 0.9)], 1.0, math.nan),  # a false positive and a miss, or a miss
+        # One found, one missed: 1 / 2.
+        ([(EXACT,), (ELSEWHERE,)], [(EXACT, 0.9)], 0.5, 0.0),
+        # Down to 0.9: 1 / 2. To 0.8: (1 + 1) / 3. To 0.7: (0.4 + 1) / 3, the least.
+        (
+            [(ELSEWHERE,), (EXACT,)],
+            [(ELSEWHERE, 0.9), (FAR, 0.8), (IOU_80, 0.7)],
+            1.4 / 3,
+            0.1,
+        ),
+        # The second at 0.8 is in the wrong place, and no threshold tells it from the other one.
+        (
+            [(ELSEWHERE,), (EXACT,)],
+            [(ELSEWHERE, 0.9), (IOU_80, 0.8), (FAR, 0.8)],
+            1.4 / 3,
+            0.1,
+        ),
+        # Found twice: the second is a false positive, which a threshold of 0.9 leaves out.
+        ([(EXACT,)], [(EXACT, 0.9), (IOU_80, 0.8)], 0.0, 0.0),
+        # In a crowd nothing is wrong.
+        (
+            [(EXACT,), (FAR, 1.0, {"iscrowd": 1})],
+            [(FAR, 0.95), (FAR, 0.93), (IOU_75, 0.9)],
+            0.5,
+            0.25,
+        ),
+        # The mean over classes, here 0.5 and 1; a class without right boxes localizes none.
+        (
+            [(EXACT,), (FAR, 1.0, {"category_id": 2})],
+            [(IOU_75, 0.9), (FAR, 0.8)],
+            0.75,
+            0.25,
+        ),
+    ],
+)
+def test_optimal_lrp(truths, detections, error, localization):
+    found = optimal_lrp(coco(*truths, num_images=2), coco(*detections, num_images=2))
+    assert found == pytest.approx((error, localization), nan_ok=True)
+
+
+def test_optimal_lrp_takes_one_threshold_for_all_images():
+    # In the second image the better one is wrong: alone, the first would be without an error.
+    second = {"image_id": 2}
+    truths = coco((EXACT,), (EXACT, 1.0, second), num_images=2)
+    detections = coco((EXACT, 0.6), (FAR, 0.7, second), (EXACT, 0.5, second), num_images=2)
+    assert optimal_lrp(truths, detections) == pytest.approx((1 / 3, 0.0))
