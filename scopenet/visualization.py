@@ -93,7 +93,7 @@ def plot_losses(metrics: dict[str, dict[int, float]], path: Path) -> None:
     figure, (losses, quality) = plt.subplots(1, 2, figsize=(10, 3.5))
     for name in ("loss_cls", "loss_bin", "loss_loc"):
         losses.plot([*metrics[name]], [*metrics[name].values()], label=name)
-    for name in ("bin_accuracy", "iou_target_bin", "iou_best_bin"):
+    for name in ("bin_accuracy", "iou_target_bin", "iou_best_bin", "iou_expectation"):
         if name in metrics:
             quality.plot([*metrics[name]], [*metrics[name].values()], label=name)
     losses.set_title("weighted losses")

@@ -212,6 +212,17 @@ def test_logged_metrics():
     )
 
 
+def test_logged_metrics_of_expected_borders():
+    model, predictions, instances = worked_example(decoding="expectation")
+    with EventStorage() as storage:
+        model.forward_training(None, None, predictions, instances)
+    # 3/4 of the left border's probability is in the second bin, half of that of the others.
+    left, others = 2 ** (4.5 + 0.75), 2**5
+    area = (left + others) * 2 * others
+    assert storage.latest()["iou_expectation"][0] == pytest.approx(784 / area, rel=1e-5)
+    assert "iou_best_bin" not in storage.latest()
+
+
 def test_logged_metrics_without_positives():
     model, predictions, _ = worked_example()
     with EventStorage() as storage:

@@ -37,17 +37,17 @@ def border_tables(
           "b"; ``distance``, the true one in px, ``bin``, which holds it, and ``edge_distance``, see
           :func:`edge_distances`; ``best_bin``, the most probable one, and ``confidence``, its
           probability; ``log_variance``, log sigma^2, clamped; ``from_bin`` and ``from_best_bin``,
-          px, decoded from the true and the most probable bin, and ``decoded_bin`` and
+          px, decoded from the true bin and as inference does, and ``decoded_bin`` and
           ``decoded_best_bin``, the bins that hold these two;
         - positives, one row each: ``level``, and ``iou_bin`` and ``iou_best_bin``, the IoU of the
-          boxes decoded from the true and the most probable bins with the ground truth.
+          boxes decoded from the true bins and as inference does with the ground truth.
     """
     positives = model.label_locations(predictions, gt_instances)
     borders = model.borders(predictions, gt_instances, positives)
     edges = model.bin_edges[positives.level].to(model.device)  # (P, N+1)
     confidence, best_bin = borders.log_probs.exp().max(-1)
     chosen = {"bin": borders.gt_bins, "best_bin": best_bin}
-    decoded = {name: borders.decode(x) for name, x in chosen.items()}
+    decoded = {"bin": borders.decode(borders.gt_bins), "best_bin": borders.predict(model.decoding)}
     table = _table(
         level=positives.level[:, None].expand(-1, 4),
         distance=borders.gt_distances,

@@ -126,3 +126,8 @@ class Borders(NamedTuple):
     def expect(self) -> Tensor:
         """Return the :func:`expected_distances` (P, 4) in px."""
         return expected_distances(self.log_probs, self.log2_anchors, self.deltas)
+
+    def predict(self, decoding: str) -> Tensor:
+        """Return the distances (P, 4) in px that inference finds, see ``DECODINGS``."""
+        is_expected = decoding == "expectation"
+        return self.expect() if is_expected else self.decode(self.log_probs.argmax(-1))

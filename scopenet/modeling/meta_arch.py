@@ -281,7 +281,9 @@ class ScopeNet(DenseDetector):
             "loss_loc": loc_loss * (self.loc_loss_weight / num_loc),
         }
         with torch.no_grad():
-            return losses, localization_metrics(borders, has_variance=self.uncertainty)
+            return losses, localization_metrics(
+                borders, decoding=self.decoding, has_variance=self.uncertainty
+            )
 
     def borders(
         self, predictions: Predictions, gt_instances: list[Instances], positives: Positives

@@ -14,11 +14,14 @@ def mean_iou(pred: Tensor, gt: Tensor) -> Tensor:
     return (intersection / union).mean()
 
 
-def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, Tensor]:
-    """Measure bin accuracy, and the mean IoU of boxes from the target bins and from the best bins:
-    their gap is what choosing bins costs.
+def localization_metrics(
+    borders: Borders, *, decoding: str, has_variance: bool
+) -> dict[str, Tensor]:
+    """Measure bin accuracy, and the mean IoU of boxes from the target bins and as inference finds
+    them, from the best bins or ("iou_expectation") from all: their gap is what choosing costs.
 
     Args:
+        decoding: one of :data:`~scopenet.modeling.bins.DECODINGS`.
         has_variance: sigma^2 is in use, and its mean logarithm worth a look.
 
     Returns:
@@ -30,7 +33,7 @@ def localization_metrics(borders: Borders, *, has_variance: bool) -> dict[str, T
     metrics = {
         "bin_accuracy": (best_bins == borders.gt_bins).float().mean(),
         "iou_target_bin": mean_iou(borders.decode(borders.gt_bins), borders.gt_distances),
-        "iou_best_bin": mean_iou(borders.decode(best_bins), borders.gt_distances),
+        f"iou_{decoding}": mean_iou(borders.predict(decoding), borders.gt_distances),
     }
     if has_variance:
         metrics["log_variance"] = borders.log_variance.mean()
