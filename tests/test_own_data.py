@@ -1,5 +1,6 @@
 """Data of one's own: registration by flags and config entries, and training on what is unclean."""
 
+import gc
 import json
 import logging
 import shutil
@@ -19,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scopenet import ConfigError, Detector, load_config
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, entries_of_flags, is_custom, use_custom_datasets
+from scopenet.data.labels import FIELDS, usable_labels
 from scopenet.engine.command import main, prepare
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.trainer import Trainer
@@ -273,6 +275,27 @@ def test_a_lazy_test_loader_with_a_sampler_is_kept(data, tmp_path):
     trainer.source_config(cfg).dataloader.test.sampler = [2]
     ((sample,),) = trainer.build_test_loader(cfg, "own_val")
     assert sample["image_id"] == 3
+
+
+def test_a_json_is_read_once_in_a_process(data, tmp_path, monkeypatch):
+    read, load = [], json.load
+    monkeypatch.setattr(json, "load", lambda f: (read.append(Path(f.name)), load(f))[1])
+    ours = [data / "train.json", data / "val.json"]
+    schedule = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1"]
+    for k in range(2):
+        main(job(*flags(data), *tiny(tmp_path / str(k), *schedule)))
+        assert sorted(x for x in read if x in ours) == ours
+    edit(ours[1], lambda x: x["images"].pop())
+    prepare(job(*flags(data), *TINY))
+    assert len(DatasetCatalog.get("own_val")) == 2
+
+
+def test_what_is_kept_of_a_json_is_not_changed_by_its_users(data):
+    expected, nothing_dropped = usable_labels(str(data / "val.json"))
+    assert expected["annotations"][0].keys() == FIELDS and not nothing_dropped
+    usable_labels(str(data / "val.json"))[0]["annotations"][0]["bbox"].clear()
+    assert usable_labels(str(data / "val.json"))[0] == expected
+    assert gc.isenabled()
 
 
 @pytest.fixture

@@ -4,17 +4,22 @@ import contextlib
 import io
 import logging
 import math
+from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.coco_json import clean, read_coco_json
 from ..data.custom import is_custom
+from ..data.labels import usable_labels
 
 # Where COCOeval.summarize leaves the average recall at 10 and 100 detections per image.
 _RECALLS = {"AR10": 7, "AR100": 8}
+# COCOEvaluator takes its ground truth only from the file of a data set, which may be large: it gets
+# this one, and what was read of the file before.
+NOTHING = "scopenet_nothing"
+MetadataCatalog.get(NOTHING).json_file = str(Path(__file__).with_name("nothing.json"))
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
@@ -26,10 +31,10 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(self, dataset_name: str, *args, **kwargs):
-        super().__init__(dataset_name, *args, **kwargs)
+        super().__init__(NOTHING if is_custom(dataset_name) else dataset_name, *args, **kwargs)
         if is_custom(dataset_name):
-            content, _ = clean(read_coco_json(MetadataCatalog.get(dataset_name).json_file))
-            # Where COCOEvaluator keeps its ground truth; it only takes it from a file.
+            self._metadata = MetadataCatalog.get(dataset_name)
+            content, _ = usable_labels(self._metadata.json_file)
             self._coco_api = _indexed(content)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:
