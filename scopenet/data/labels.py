@@ -1,7 +1,7 @@
 """The usable part of a COCO json, read once in a process and kept for whoever asks next.
 
 It is asked for when data are registered, when training loads them and at every evaluation. What is
-kept is packed: a tenth of the memory of Python's objects, and a tenth of the time to make them anew.
+kept is packed: a tenth of the memory of its objects, and of the time to make them anew.
 """
 
 import gc
