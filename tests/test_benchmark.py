@@ -6,11 +6,13 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from builders import build_scopenet, random_predictions
+from detectron2.structures import ImageList
 from torch import nn
 
 from benchmark import deployment, main, measure, results, suites, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
-from benchmark.contestants import STOCK_CONFIGS, build_contestant
+from benchmark.contestants import STOCK_CONFIGS, Contestant, build_contestant
 from benchmark.measure import Laps, Work, peak_memory, time_in_turns
 from benchmark.report import above_bounds, by_lap, compared, deployed, markdown
 from benchmark.results import Results
@@ -117,6 +119,21 @@ def test_the_same_share_of_pairs_are_candidates(contestant):
     # The model's own scores; boxes that are empty in the image may have been dropped.
     assert 0.8 * 0.002 * pairs < len(found) <= 0.002 * pairs + 1
     assert model.test_nms_thresh == 1.0
+
+
+@pytest.mark.parametrize("uncertainty", [True, False])
+@pytest.mark.parametrize("guided_score", [True, False])
+def test_scores_are_those_of_the_model(uncertainty, guided_score):
+    model = build_scopenet((8, 16), uncertainty=uncertainty, guided_score=guided_score).eval()
+    predictions = random_predictions(model, [(12, 12), (6, 6)])  # some beyond the clamps
+    predictions[2][:] = [x.zero_() for x in predictions[2]]  # no box is empty
+    model.test_topk_candidates = model.max_detections_per_image = 10**6
+    model.test_score_thresh, model.test_nms_thresh = 0.0, 1.0
+    images = ImageList(torch.zeros(1, 3, 96, 96), [(96, 96)])
+    (found,) = model.forward_inference(images, [], predictions)
+    scores = Contestant("x", model).scores(predictions)
+    assert len(found) == len(scores) == (144 + 36) * 3
+    torch.testing.assert_close(found.scores, scores.sort(descending=True).values)
 
 
 def test_other_detectors_are_refused():

@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 import torch
 from addresses import put_elsewhere
+from builders import spread_out_head
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from miniature import CLASSES, TINY, lazy_overrides, one_thread, write_split
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scopenet import ConfigError, Detector, load_config
+from scopenet.analysis.coco_evaluation import evaluate as coco_evaluate
+from scopenet.analysis.coco_evaluation import mean_precision
+from scopenet.analysis.dataset import read_dataset
+from scopenet.analysis.pictures import draw_borders
+from scopenet.analysis.run import run_detector
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, entries_of_flags, is_custom, use_custom_datasets
 from scopenet.data.labels import FIELDS, usable_labels
@@ -462,6 +469,31 @@ def test_evaluation_leaves_unusable_ground_truth_out(data, tmp_path):
     evaluator = CocoEvaluator("own_val", output_dir=str(tmp_path))
     assert len(evaluator._coco_api.anns) == number + 1  # the one that shared an id
     assert all("area" in x for x in evaluator._coco_api.anns.values())
+
+
+def test_analysis_sees_what_evaluation_sees(data, tmp_path):
+    spoil(data)
+    everything = ["MODEL.SCOPENET.SCORE_THRESH_TEST", "0.0"]
+    _, cfg = prepare(job(*flags(data), *tiny(tmp_path, *everything)))
+    torch.manual_seed(1)
+    model = build_model(cfg).eval()
+    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
+    torch.save({"model": model.state_dict()}, tmp_path / "x.pth")
+    weights = str(tmp_path / "x.pth")
+    detector = Detector.load(cfg, weights=weights)
+    results = Trainer.test(cfg, detector.network.model)["bbox"]
+    run = run_detector(detector, read_dataset("own_val"), "mine")
+    assert len(run.dataset.ground_truth) == len(
+        usable_labels(str(data / "val.json"))[0]["annotations"]
+    )
+    found = mean_precision(coco_evaluate(run.dataset, run.detections))
+    assert found == pytest.approx(results["AP"] / 100) and found > 0
+    assert not draw_borders(run.above(2.0), 1)[:, :1].any()  # it cannot be read
+    assert draw_borders(run.above(2.0), 2)[:, :1].any()
+    cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 0
+    assert "1 images cannot be read" in message(
+        run_detector, Detector.load(cfg, weights=weights), run.dataset, "x"
+    )
 
 
 # Fine-tuning

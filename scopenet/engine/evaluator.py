@@ -34,8 +34,7 @@ class CocoEvaluator(COCOEvaluator):
         super().__init__(NOTHING if is_custom(dataset_name) else dataset_name, *args, **kwargs)
         if is_custom(dataset_name):
             self._metadata = MetadataCatalog.get(dataset_name)
-            content, _ = usable_labels(self._metadata.json_file)
-            self._coco_api = _indexed(content)
+            self._coco_api = custom_ground_truth(dataset_name)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:
         if iou_type != "bbox":
@@ -56,6 +55,11 @@ class CocoEvaluator(COCOEvaluator):
 def _percent(share: float) -> float:
     """Convert COCOeval's figure to percent; it writes -1 where there is no ground truth."""
     return float(share * 100) if share >= 0 else math.nan
+
+
+def custom_ground_truth(dataset_name: str) -> COCO:
+    """Return what is usable of the annotations of a data set of ``DATASETS.CUSTOM``."""
+    return _indexed(usable_labels(MetadataCatalog.get(dataset_name).json_file)[0])
 
 
 def _indexed(content: dict) -> COCO:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from experiments.presets import read_any_config
 from scopenet.errors import ConfigError
 from scopenet.modeling import ScopeNet
+from scopenet.modeling.bins import LOG_VARIANCE_RANGE, bin_log_probs
 from scopenet.modeling.head import split_bin_logits
 
 STOCK_CONFIGS = {
@@ -62,7 +63,7 @@ class Contestant:
         if isinstance(self.model, FCOS):
             centerness = [permute_to_N_HWA_K(x, 1).sigmoid() for x in others[1]]
             scores = [(p * c).sqrt() for p, c in zip(p_cls, centerness, strict=True)]
-        elif isinstance(self.model, ScopeNet):
+        elif isinstance(self.model, ScopeNet) and self.model.guided_score:
             p_loc = [self._p_loc(x) for x in others[0]]
             scores = [p * q for p, q in zip(p_cls, p_loc, strict=True)]
         else:
@@ -72,8 +73,9 @@ class Contestant:
     def _p_loc(self, bin_map: Tensor) -> Tensor:
         channels = permute_to_N_HWA_K(bin_map, bin_map.shape[1]).flatten(0, 1)
         logits, log_variance = split_bin_logits(channels, self.model.num_bins)
-        probs = (logits / log_variance.exp()[..., None]).softmax(-1)
-        return probs.amax(-1).mean(-1).reshape(len(bin_map), -1, 1)
+        log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if self.model.uncertainty else None
+        probs = bin_log_probs(logits, log_variance).amax(-1).exp()
+        return probs.mean(-1).reshape(len(bin_map), -1, 1)
 
     @torch.no_grad()
     def imitate_training(self, inputs: list[dict]) -> None:
