@@ -66,6 +66,8 @@ class Trainer(DefaultTrainer):
             return cls.make_model(cfg)
         except ValueError as error:
             raise ConfigError(f"The config makes no model: {error}.") from error
+        except KeyError as error:
+            raise ConfigError(f"The config makes no model: there is no {error} here.") from error
 
     @classmethod
     def make_model(cls, cfg: CfgNode) -> nn.Module:
