@@ -8,17 +8,19 @@ import pytest
 import torch
 from builders import build_scopenet, random_predictions
 from detectron2.structures import ImageList
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from benchmark import deployment, main, measure, results, suites, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
-from benchmark.contestants import STOCK_CONFIGS, Contestant, build_contestant
+from benchmark.contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from benchmark.measure import Laps, Work, peak_memory, time_in_turns
 from benchmark.report import above_bounds, by_lap, compared, deployed, markdown
 from benchmark.results import Results
 from benchmark.suites import Record, Settings, Suite
 from benchmark.workload import Case, random_boxes, random_inputs
 from scopenet.errors import ConfigError
+from scopenet.modeling.folding import FoldedConv2d
 
 CPU = torch.device("cpu")
 CASE = Case(1, 128, 160, 5)
@@ -134,6 +136,27 @@ def test_scores_are_those_of_the_model(uncertainty, guided_score):
     scores = Contestant("x", model).scores(predictions)
     assert len(found) == len(scores) == (144 + 36) * 3
     torch.testing.assert_close(found.scores, scores.sort(descending=True).values)
+
+
+@pytest.mark.parametrize("name", TUNED_CONFIGS)
+def test_tuned_peers_are_the_same_detectors(name):
+    stock = build_contestant("stock", TUNED_CONFIGS[name], "cpu").model.eval()
+    tuned = build_contestant(name, TUNED_CONFIGS[name], "cpu").model.eval()
+    assert any(isinstance(x, nn.GroupNorm) for x in tuned.head.modules()) == (name == "tuned FCOS")
+    assert sum(isinstance(x, FoldedConv2d) for x in tuned.modules()) == 53  # of ResNet-50
+    layouts = []
+    tuned.backbone.bottom_up.stem.conv1.register_forward_hook(
+        lambda _, inputs, output: layouts.extend([inputs[0], output])
+    )
+    inputs = random_inputs(CASE, 80, "cpu")
+    expected, found = (x.backbone(x.preprocess_image(inputs).tensor) for x in (stock, tuned))
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in layouts)
+    for level, x in expected.items():
+        assert (found[level] - x).abs().max() < 1e-3 * x.abs().max()
+    with EventStorage():
+        losses = [x.train()(inputs) for x in (stock, tuned)]
+    for x, y in zip(*(x.values() for x in losses), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
 
 
 def test_other_detectors_are_refused():
