@@ -64,6 +64,7 @@ setup(
     package_dir={"scopenet.configs": "configs"},
     package_data={
         "scopenet.analysis": ["*.html", "*.css"],
+        "scopenet.engine": ["nothing.json"],
         "scopenet.configs": ["**/*.yaml", "**/*.py", "**/*.csv"],
     },
     entry_points={"console_scripts": ["scopenet = scopenet.cli:main"]},

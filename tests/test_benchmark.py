@@ -6,17 +6,21 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from builders import build_scopenet, random_predictions
+from detectron2.structures import ImageList
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from benchmark import deployment, main, measure, results, suites, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
-from benchmark.contestants import STOCK_CONFIGS, build_contestant
+from benchmark.contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from benchmark.measure import Laps, Work, peak_memory, time_in_turns
 from benchmark.report import above_bounds, by_lap, compared, deployed, markdown
 from benchmark.results import Results
 from benchmark.suites import Record, Settings, Suite
 from benchmark.workload import Case, random_boxes, random_inputs
 from scopenet.errors import ConfigError
+from scopenet.modeling.folding import FoldedConv2d
 
 CPU = torch.device("cpu")
 CASE = Case(1, 128, 160, 5)
@@ -117,6 +121,42 @@ def test_the_same_share_of_pairs_are_candidates(contestant):
     # The model's own scores; boxes that are empty in the image may have been dropped.
     assert 0.8 * 0.002 * pairs < len(found) <= 0.002 * pairs + 1
     assert model.test_nms_thresh == 1.0
+
+
+@pytest.mark.parametrize("uncertainty", [True, False])
+@pytest.mark.parametrize("guided_score", [True, False])
+def test_scores_are_those_of_the_model(uncertainty, guided_score):
+    model = build_scopenet((8, 16), uncertainty=uncertainty, guided_score=guided_score).eval()
+    predictions = random_predictions(model, [(12, 12), (6, 6)])  # some beyond the clamps
+    predictions[2][:] = [x.zero_() for x in predictions[2]]  # no box is empty
+    model.test_topk_candidates = model.max_detections_per_image = 10**6
+    model.test_score_thresh, model.test_nms_thresh = 0.0, 1.0
+    images = ImageList(torch.zeros(1, 3, 96, 96), [(96, 96)])
+    (found,) = model.forward_inference(images, [], predictions)
+    scores = Contestant("x", model).scores(predictions)
+    assert len(found) == len(scores) == (144 + 36) * 3
+    torch.testing.assert_close(found.scores, scores.sort(descending=True).values)
+
+
+@pytest.mark.parametrize("name", TUNED_CONFIGS)
+def test_tuned_peers_are_the_same_detectors(name):
+    stock = build_contestant("stock", TUNED_CONFIGS[name], "cpu").model.eval()
+    tuned = build_contestant(name, TUNED_CONFIGS[name], "cpu").model.eval()
+    assert any(isinstance(x, nn.GroupNorm) for x in tuned.head.modules()) == (name == "tuned FCOS")
+    assert sum(isinstance(x, FoldedConv2d) for x in tuned.modules()) == 53  # of ResNet-50
+    layouts = []
+    tuned.backbone.bottom_up.stem.conv1.register_forward_hook(
+        lambda _, inputs, output: layouts.extend([inputs[0], output])
+    )
+    inputs = random_inputs(CASE, 80, "cpu")
+    expected, found = (x.backbone(x.preprocess_image(inputs).tensor) for x in (stock, tuned))
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in layouts)
+    for level, x in expected.items():
+        assert (found[level] - x).abs().max() < 1e-3 * x.abs().max()
+    with EventStorage():
+        losses = [x.train()(inputs) for x in (stock, tuned)]
+    for x, y in zip(*(x.values() for x in losses), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-3)
 
 
 def test_other_detectors_are_refused():

@@ -1,5 +1,6 @@
 """Bins, anchors and bin probabilities (section 3.1), against numbers worked out by hand."""
 
+import copy
 import math
 
 import pytest
@@ -186,3 +187,18 @@ def test_model_anchors_are_start_plus_offset():
         model.log2_anchor_offset[2, 1] = 0.5
     assert (model.log2_anchors - start).nonzero().tolist() == [[2, 1]]
     assert model.log2_anchors[2, 1] == start[2, 1] + 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_converted_model_decodes_as_before(dtype):
+    model = build_scopenet(level_boundaries=[50, 100, 300, 700], bin_size=0.9)
+    assert torch.equal(
+        model.log2_anchors, anchor_start(bin_edges([50, 100, 300, 700], STRIDES, 5, 0.9), 0.9)
+    )
+    with torch.no_grad():
+        model.log2_anchor_offset += 0.3 * torch.randn(5, 5, generator=torch.manual_seed(0))
+    converted = copy.deepcopy(model).to(dtype)
+    assert converted.log2_anchor_offset.dtype == dtype
+    expected = decode_distances(model.log2_anchors, torch.ones(5, 5))
+    found = decode_distances(converted.log2_anchors, torch.ones(5, 5))
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)

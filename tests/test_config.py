@@ -576,6 +576,11 @@ def test_eval_only_needs_weights_and_no_training_set(data):
         (["MODEL.SCOPENET.CENTER_RADIUS_CLS", "3.0"], "CENTER_RADIUS_CLS <= CENTER_RADIUS_LOC"),
         (["MODEL.SCOPENET.LEVEL_BOUNDARIES", "[64, 32, 128, 256]"], "must be positive and rise"),
         (["MODEL.SCOPENET.NORM", "BN"], "would mix statistics"),
+        (["MODEL.SCOPENET.NORM", "XX"], 'NORM "XX" is none of'),
+        (["MODEL.SCOPENET.PRIOR_PROB", "0.0"], "PRIOR_PROB must be between 0 and 1"),
+        (["MODEL.SCOPENET.NUM_CONVS", "-1"], "are counts, got -1, 32 and 80"),
+        (["MODEL.SCOPENET.CONV_DIM", "0"], "are counts, got 1, 0 and 80"),
+        (["MODEL.SCOPENET.IN_FEATURES", "['p9']"], "there is no 'p9' here"),
     ],
 )
 def test_values_out_of_range_are_a_sentence(overrides, problem):
@@ -588,6 +593,8 @@ def test_values_out_of_range_in_a_lazy_config():
     lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py", [])
     lazy.model.bin_size = 0
     assert "NUM_BINS and BIN_SIZE" in message(trainer_for(lazy).build_model, settings_of(lazy))
+    lazy.model.head.norm = "XX"
+    assert 'NORM "XX"' in message(trainer_for(lazy).build_model, settings_of(lazy))
 
 
 def test_precision():

@@ -1,5 +1,6 @@
 """Data of one's own: registration by flags and config entries, and training on what is unclean."""
 
+import gc
 import json
 import logging
 import shutil
@@ -9,15 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from addresses import put_elsewhere
+from builders import spread_out_head
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from miniature import CLASSES, TINY, lazy_overrides, one_thread, write_split
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scopenet import ConfigError, Detector, load_config
+from scopenet.analysis.coco_evaluation import evaluate as coco_evaluate
+from scopenet.analysis.coco_evaluation import mean_precision
+from scopenet.analysis.dataset import read_dataset
+from scopenet.analysis.pictures import draw_borders
+from scopenet.analysis.run import run_detector
 from scopenet.config_file import find_config
 from scopenet.data.custom import add_flags, entries_of_flags, is_custom, use_custom_datasets
+from scopenet.data.labels import FIELDS, usable_labels
 from scopenet.engine.command import main, prepare
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.trainer import Trainer
@@ -115,6 +125,17 @@ def test_what_was_written_beside_the_checkpoints_needs_no_flags(data, tmp_path):
     use_custom_datasets(again, {}, training=True)
     assert again.DATASETS == cfg.DATASETS
     assert again.MODEL.SCOPENET == cfg.MODEL.SCOPENET
+
+
+def test_data_that_have_addresses(data, tmp_path):
+    prefix = put_elsewhere(data)
+    arguments = [x.replace(f"{data}/", prefix) for x in flags(data)]
+    results = main(job(*arguments, *tiny(tmp_path / "out", "SOLVER.MAX_ITER", "1",
+                                         "DATALOADER.MAX_UNREADABLE_IMAGES", "0")))  # fmt: skip
+    assert results["bbox"]["AP"] >= 0
+    assert MetadataCatalog.get("own_train").json_file == f"{prefix}train.json"
+    files = [x["file_name"] for x in DatasetCatalog.get("own_val")]
+    assert files == [f"{prefix}val/{x:012d}.png" for x in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +282,27 @@ def test_a_lazy_test_loader_with_a_sampler_is_kept(data, tmp_path):
     trainer.source_config(cfg).dataloader.test.sampler = [2]
     ((sample,),) = trainer.build_test_loader(cfg, "own_val")
     assert sample["image_id"] == 3
+
+
+def test_a_json_is_read_once_in_a_process(data, tmp_path, monkeypatch):
+    read, load = [], json.load
+    monkeypatch.setattr(json, "load", lambda f: (read.append(Path(f.name)), load(f))[1])
+    ours = [data / "train.json", data / "val.json"]
+    schedule = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1"]
+    for k in range(2):
+        main(job(*flags(data), *tiny(tmp_path / str(k), *schedule)))
+        assert sorted(x for x in read if x in ours) == ours
+    edit(ours[1], lambda x: x["images"].pop())
+    prepare(job(*flags(data), *TINY))
+    assert len(DatasetCatalog.get("own_val")) == 2
+
+
+def test_what_is_kept_of_a_json_is_not_changed_by_its_users(data):
+    expected, nothing_dropped = usable_labels(str(data / "val.json"))
+    assert expected["annotations"][0].keys() == FIELDS and not nothing_dropped
+    usable_labels(str(data / "val.json"))[0]["annotations"][0]["bbox"].clear()
+    assert usable_labels(str(data / "val.json"))[0] == expected
+    assert gc.isenabled()
 
 
 @pytest.fixture
@@ -427,6 +469,31 @@ def test_evaluation_leaves_unusable_ground_truth_out(data, tmp_path):
     evaluator = CocoEvaluator("own_val", output_dir=str(tmp_path))
     assert len(evaluator._coco_api.anns) == number + 1  # the one that shared an id
     assert all("area" in x for x in evaluator._coco_api.anns.values())
+
+
+def test_analysis_sees_what_evaluation_sees(data, tmp_path):
+    spoil(data)
+    everything = ["MODEL.SCOPENET.SCORE_THRESH_TEST", "0.0"]
+    _, cfg = prepare(job(*flags(data), *tiny(tmp_path, *everything)))
+    torch.manual_seed(1)
+    model = build_model(cfg).eval()
+    spread_out_head(model, [{"image": torch.randint(256, (3, 64, 96))}])
+    torch.save({"model": model.state_dict()}, tmp_path / "x.pth")
+    weights = str(tmp_path / "x.pth")
+    detector = Detector.load(cfg, weights=weights)
+    results = Trainer.test(cfg, detector.network.model)["bbox"]
+    run = run_detector(detector, read_dataset("own_val"), "mine")
+    assert len(run.dataset.ground_truth) == len(
+        usable_labels(str(data / "val.json"))[0]["annotations"]
+    )
+    found = mean_precision(coco_evaluate(run.dataset, run.detections))
+    assert found == pytest.approx(results["AP"] / 100) and found > 0
+    assert not draw_borders(run.above(2.0), 1)[:, :1].any()  # it cannot be read
+    assert draw_borders(run.above(2.0), 2)[:, :1].any()
+    cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 0
+    assert "1 images cannot be read" in message(
+        run_detector, Detector.load(cfg, weights=weights), run.dataset, "x"
+    )
 
 
 # Fine-tuning

@@ -26,6 +26,8 @@ from scopenet.engine.precision import cpu_has_bfloat16
         # CocoEvaluator: average recall, cleaned annotations.
         (COCOEvaluator._eval_predictions, "self._derive_coco_results("),
         (COCOEvaluator._eval_predictions, "self._coco_api,"),
+        (COCOEvaluator.__init__, "self._metadata = MetadataCatalog.get(dataset_name)"),
+        (COCOEvaluator._eval_predictions, "self._metadata.thing_dataset_id_to_contiguous_id"),
         # Trainer: the results that `DefaultTrainer.train` verifies, and who runs a step.
         (DefaultTrainer.build_hooks, "self._last_eval_results ="),
         (DefaultTrainer.train, "self._last_eval_results)"),

@@ -12,6 +12,8 @@ from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from pycocotools.coco import COCO
 
+from ..data.custom import is_custom
+from ..engine.evaluator import custom_ground_truth
 from ..errors import ConfigError
 
 BOX = ["x0", "y0", "x1", "y1"]
@@ -47,11 +49,11 @@ def read_dataset(name: str, max_images: int | None = None) -> Dataset:
 
 
 def _read_ground_truth(name: str, images: list[int]) -> pd.DataFrame:
-    """Read the boxes of ``images`` (COCO's ids). Their area is the one of the annotation file, for
-    COCO that of the object's mask, as COCO's own evaluation has it."""
+    """Read the boxes of ``images`` (COCO's ids), those that are evaluated on. Their area is the one
+    of the annotation file, for COCO that of the object's mask, as COCO's own evaluation has it."""
     metadata = MetadataCatalog.get(name)
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(metadata.get("json_file"))
+        coco = custom_ground_truth(name) if is_custom(name) else COCO(metadata.get("json_file"))
         if not coco.dataset:  # registered without a json
             coco.dataset = convert_to_coco_dict(name)
             coco.createIndex()

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from PIL import Image
 
+from ..data.unusable import unreadable_image
 from ..visualization import CONFIDENCE_COLORS, CONFIDENCES, border_lines
 from .dataset import BOX
 from .page import Figure, Gallery, Section
@@ -42,9 +43,12 @@ def box_quality(run: Run) -> pd.DataFrame:
 def draw_borders(run: Run, image: int) -> np.ndarray:
     """Draw the image with ground truth in dashes and detections, every border in the colour of its
     own confidence (of the score where there is no such thing); RGB uint8."""
-    file_name = next(x["file_name"] for x in run.dataset.dicts if x["image_id"] == image)
+    sample = next(x for x in run.dataset.dicts if x["image_id"] == image)
     truth, detections = (x[x.image == image] for x in (run.dataset.ground_truth, run.detections))
-    pixels = read_image(file_name, format="RGB")
+    if unreadable_image(sample):  # the detector was given a blank one, too
+        pixels = np.zeros((sample["height"], sample["width"], 3), np.uint8)
+    else:
+        pixels = read_image(sample["file_name"], format="RGB")
     side = max(pixels.shape)  # px; the width of lines and letters follows it
     canvas = Visualizer(pixels, scale=max(1.0, PICTURE_WIDTH / side))
     for box in truth[BOX].to_numpy():

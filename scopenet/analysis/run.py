@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 from tqdm import tqdm
 
+from ..data.loader import build_validation_loader
+from ..data.unusable import drop_unusable_boxes
 from ..detector import Detector
 from ..engine.checks import check_config
 from ..errors import ConfigError
@@ -107,13 +108,17 @@ def detections_table(instances: Instances, image: int) -> pd.DataFrame:
 
 @torch.no_grad()
 def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
-    """Detect in all images, one by one so that no padding depends on the neighbours; a detector,
-    ``name`` in legends, that knows classes which the data set has not is a ConfigError."""
+    """Detect in all images as evaluation does, one by one so that no padding depends on the
+    neighbours; a detector, ``name`` in legends, that knows classes which the data set has not, and
+    too many unreadable images are a ConfigError."""
     network, model = detector.network, detector.network.model
     model = model.model if isinstance(model, ScopeNetWithTTA) else model  # its single view
     has_choice = isinstance(model, ScopeNet) and model.num_bins > 1
     data = network.trainer.test_data(network.settings, dataset.name, labelled=True)
-    loader = build_detection_test_loader(**data | {"dataset": list(dataset.dicts)})
+    loader = build_validation_loader(
+        **data | {"dataset": drop_unusable_boxes(dataset.dicts)},
+        max_unreadable=network.settings.DATALOADER.MAX_UNREADABLE_IMAGES,
+    )
     found, borders, predictions = [], [], []
     if has_choice:  # the head's raw outputs of the very pass that makes the detections
         hook = model.head.register_forward_hook(lambda _, __, output: predictions.append(output))
@@ -121,8 +126,10 @@ def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
         (output,) = model(batch)
         found.append(detections_table(output["instances"], batch[0]["image_id"]))
         if has_choice:
-            gt_instances = [x["instances"].to(model.device) for x in batch]
-            borders.append(border_tables(model, predictions.pop(), gt_instances))
+            of_batch = predictions.pop()
+            if "instances" in batch[0]:  # it is readable
+                gt_instances = [x["instances"].to(model.device) for x in batch]
+                borders.append(border_tables(model, of_batch, gt_instances))
     if has_choice:
         hook.remove()
     detections = add_shape(pd.concat(found, ignore_index=True))

@@ -15,7 +15,8 @@ from detectron2.structures import BoxMode
 
 from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
-from .coco_json import classes_of, clean, read_coco_json
+from .coco_json import classes_of
+from .labels import uncollected, usable_classes, usable_labels
 
 Entry = dict[str, str]  # of DATASETS.CUSTOM, with these fields:
 FIELDS = ("name", "json", "images")
@@ -41,9 +42,13 @@ def entries_of_flags(args: argparse.Namespace) -> dict[str, Entry]:
             raise ConfigError(f"--{split}-json and --{split}-images go together; give both.")
         if json_file:
             # In full, so that the config that is written beside the checkpoints works anywhere.
-            paths = {"json": os.path.abspath(json_file), "images": os.path.abspath(images)}
+            paths = {"json": _in_full(json_file), "images": _in_full(images)}
             entries[split] = {"name": name} | paths
     return entries
+
+
+def _in_full(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
 
 
 def use_custom_datasets(config: Config, flags: dict[str, Entry], *, training: bool) -> None:
@@ -101,9 +106,9 @@ def register(entry: Entry) -> None:
     name, json_file, images = (entry[field] for field in FIELDS)
     if not all(isinstance(x, str) and x for x in (name, json_file, images)):
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
-    if not os.path.isdir(images):
+    if "://" not in images and not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    classes = classes_of(read_coco_json(json_file))
+    classes = usable_classes(json_file)
     if name in DatasetCatalog:
         if not is_custom(name):
             raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
@@ -130,11 +135,12 @@ def is_custom(name: str) -> bool:
     return name in MetadataCatalog.list() and MetadataCatalog.get(name).get("is_custom", False)
 
 
+@uncollected()
 def load(json_file: str, images: str) -> list[dict[str, Any]]:
     """Return the usable part of a COCO json in Detectron2's format, and log what is left out; if
     nothing is usable, that is a ConfigError."""
     logger = logging.getLogger(__name__)
-    content, dropped = clean(read_coco_json(json_file))
+    content, dropped = usable_labels(json_file)
     for problem, number in dropped.items():
         logger.warning(f"{json_file}: {number} left out: {problem}.")
     if all(x["iscrowd"] for x in content["annotations"]):

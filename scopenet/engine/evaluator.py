@@ -5,18 +5,23 @@ import contextlib
 import io
 import logging
 import math
+from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.coco_json import clean, read_coco_json
 from ..data.custom import is_custom
+from ..data.labels import usable_labels
 from .lrp import optimal_lrp
 
 # Where COCOeval.summarize leaves the average recall at 10 and 100 detections per image.
 _RECALLS = {"AR10": 7, "AR100": 8}
+# COCOEvaluator takes its ground truth only from the file of a data set, which may be large: it gets
+# this one, and what was read of the file before.
+NOTHING = "scopenet_nothing"
+MetadataCatalog.get(NOTHING).json_file = str(Path(__file__).with_name("nothing.json"))
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
@@ -29,11 +34,10 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(self, dataset_name: str, *args, **kwargs):
-        super().__init__(dataset_name, *args, **kwargs)
+        super().__init__(NOTHING if is_custom(dataset_name) else dataset_name, *args, **kwargs)
         if is_custom(dataset_name):
-            content, _ = clean(read_coco_json(MetadataCatalog.get(dataset_name).json_file))
-            # Where COCOEvaluator keeps its ground truth; it only takes it from a file.
-            self._coco_api = _indexed(content)
+            self._metadata = MetadataCatalog.get(dataset_name)
+            self._coco_api = custom_ground_truth(dataset_name)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:
         if iou_type != "bbox":
@@ -67,6 +71,11 @@ def _precision_by_iou(coco_eval: COCOeval) -> dict[str, float]:
 def _percent(share: float) -> float:
     """Convert COCOeval's figure to percent; it writes -1 where there is no ground truth."""
     return float(share * 100) if share >= 0 else math.nan
+
+
+def custom_ground_truth(dataset_name: str) -> COCO:
+    """Return what is usable of the annotations of a data set of ``DATASETS.CUSTOM``."""
+    return _indexed(usable_labels(MetadataCatalog.get(dataset_name).json_file)[0])
 
 
 def _indexed(content: dict) -> COCO:

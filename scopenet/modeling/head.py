@@ -7,6 +7,8 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, get_norm
 from torch import Tensor, nn
 
+NORMS = ("", "GN", "LN")  # those that look at one level at a time
+
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Make a convolution of the head with its start, N(0, 0.01) and biases 0."""
@@ -52,14 +54,21 @@ class ScopeHead(nn.Module):
             prior_prob: the initial class probability of every location.
 
         Raises:
-            ValueError: levels with different channels, or a batch normalization.
+            ValueError: levels with different channels, or an argument out of its range.
         """
         super().__init__()
         channels = {shape.channels for shape in input_shape}
         if len(channels) != 1:
             raise ValueError(f"the levels must have equal channels, not {sorted(channels)}")
-        if "BN" in norm:
-            raise ValueError(f'NORM "{norm}" would mix statistics of the levels; use "GN" or ""')
+        if norm not in NORMS:
+            raise ValueError(
+                f'NORM "{norm}" is none of {NORMS}; BN would mix statistics of the levels'
+            )
+        if num_convs < 0 or conv_dim < 1 or num_classes < 1:
+            values = f"{num_convs}, {conv_dim} and {num_classes}"
+            raise ValueError(f"NUM_CONVS, CONV_DIM and NUM_CLASSES are counts, got {values}")
+        if not 0 < prior_prob < 1:
+            raise ValueError(f"PRIOR_PROB must be between 0 and 1, got {prior_prob}")
         (in_channels,) = channels
         self.num_levels = len(input_shape)
         self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm)

@@ -26,6 +26,7 @@ from .metrics import localization_metrics, log_metrics
 from .postprocess import rescale_detections
 
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor]]
+FIXED_POINT = 2**32  # the one of the anchors' start; a power of two, so that nothing is rounded
 
 
 @META_ARCH_REGISTRY.register()
@@ -112,7 +113,8 @@ class ScopeNet(DenseDetector):
         start = bins.anchor_start(edges, bin_size)  # (L, N) log2 px
         # What labels are made of stays in the processor's memory, as they are made there.
         self.bin_edges, self.level_ranges = edges, bins.level_ranges(level_boundaries)
-        self.register_buffer("log2_anchor_start", start, persistent=False)
+        # In integers, which stay exact when a model is converted to bfloat16.
+        self.register_buffer("fixed_point_start", (start * FIXED_POINT).long(), persistent=False)
         # Learned as an offset, so that weight decay pulls towards the start and not to 1 px.
         self.log2_anchor_offset = nn.Parameter(torch.zeros_like(start))
 
@@ -146,6 +148,11 @@ class ScopeNet(DenseDetector):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
+
+    @property
+    def log2_anchor_start(self) -> Tensor:
+        """Where the anchors start, (L, N) float32 log2 px."""
+        return self.fixed_point_start.float() / FIXED_POINT
 
     @property
     def log2_anchors(self) -> Tensor:

@@ -14,12 +14,20 @@ from torch import Tensor, nn
 from experiments.presets import read_any_config
 from scopenet.errors import ConfigError
 from scopenet.modeling import ScopeNet
+from scopenet.modeling.bins import LOG_VARIANCE_RANGE, bin_log_probs
+from scopenet.modeling.folding import fold_frozen_norms
 from scopenet.modeling.head import split_bin_logits
 
 STOCK_CONFIGS = {
     "ScopeNet": "ScopeNet_R_50_FPN_1x.yaml",
     "FCOS": "COCO-Detection/fcos_R_50_FPN_1x.py",
     "RetinaNet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+}
+# Peers with what ScopeNet does around its convolutions, which is no part of its method.
+TUNED_CONFIGS = {
+    "tuned FCOS": STOCK_CONFIGS["FCOS"],
+    "tuned FCOS without GN": "peers/FCOS_R_50_FPN_1x_noGN.py",
+    "tuned RetinaNet": STOCK_CONFIGS["RetinaNet"],
 }
 # What the outputs of a trained head look like, (mean, standard deviation) of each of its last
 # convolutions. New heads give the same everywhere, which no detector meets in use.
@@ -62,7 +70,7 @@ class Contestant:
         if isinstance(self.model, FCOS):
             centerness = [permute_to_N_HWA_K(x, 1).sigmoid() for x in others[1]]
             scores = [(p * c).sqrt() for p, c in zip(p_cls, centerness, strict=True)]
-        elif isinstance(self.model, ScopeNet):
+        elif isinstance(self.model, ScopeNet) and self.model.guided_score:
             p_loc = [self._p_loc(x) for x in others[0]]
             scores = [p * q for p, q in zip(p_cls, p_loc, strict=True)]
         else:
@@ -72,8 +80,9 @@ class Contestant:
     def _p_loc(self, bin_map: Tensor) -> Tensor:
         channels = permute_to_N_HWA_K(bin_map, bin_map.shape[1]).flatten(0, 1)
         logits, log_variance = split_bin_logits(channels, self.model.num_bins)
-        probs = (logits / log_variance.exp()[..., None]).softmax(-1)
-        return probs.amax(-1).mean(-1).reshape(len(bin_map), -1, 1)
+        log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if self.model.uncertainty else None
+        probs = bin_log_probs(logits, log_variance).amax(-1).exp()
+        return probs.mean(-1).reshape(len(bin_map), -1, 1)
 
     @torch.no_grad()
     def imitate_training(self, inputs: list[dict]) -> None:
@@ -112,11 +121,23 @@ class Contestant:
         self.model.test_nms_thresh = nms_thresh
 
 
+def tune(model: DenseDetector) -> None:
+    """Let a detector of Detectron2 call its convolutions as ScopeNet does: with frozen
+    normalization folded into them and, on a CPU, with channels-last activations."""
+
+    def lay_out(_, images: tuple[Tensor]) -> Tensor:
+        is_on_cpu = images[0].device.type == "cpu"
+        return images[0].contiguous(memory_format=torch.channels_last) if is_on_cpu else images[0]
+
+    fold_frozen_norms(model.backbone)
+    model.backbone.register_forward_pre_hook(lay_out)
+
+
 def build_contestant(name: str, config: str, device: str) -> Contestant:
     """Build a detector with random weights.
 
     Args:
-        name: for tables and legends.
+        name: for tables and legends; one of ``TUNED_CONFIGS`` is tuned.
         config: see :func:`~experiments.presets.read_any_config`.
         device: "cpu" or "cuda".
 
@@ -132,4 +153,6 @@ def build_contestant(name: str, config: str, device: str) -> Contestant:
         model = instantiate(config.model).to(device)
     if not isinstance(model, ScopeNet | FCOS | RetinaNet):
         raise ConfigError(f"{name} is a {type(model).__name__}, not ScopeNet, FCOS or RetinaNet.")
+    if name in TUNED_CONFIGS:
+        tune(model)
     return Contestant(name, model)

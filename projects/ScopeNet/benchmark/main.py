@@ -11,7 +11,7 @@ from tqdm import tqdm
 from scopenet.engine.environment import commit, hardware, versions
 from scopenet.errors import ConfigError, one_sentence_errors
 
-from .contestants import STOCK_CONFIGS, Contestant, build_contestant
+from .contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from .deployment import DeploymentSuite
 from .loading import LoadingSuite
 from .plots import draw_areas, draw_boxes
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
                         metavar="SUITE", help=f"some of: {', '.join(names)} (these by default), "
                         "deployment (needs the extras onnx and openvino)")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
-    parser.add_argument("--detectors", nargs="+", choices=list(STOCK_CONFIGS),
+    parser.add_argument("--detectors", nargs="+", choices=[*STOCK_CONFIGS, *TUNED_CONFIGS],
                         default=list(STOCK_CONFIGS))  # fmt: skip
     parser.add_argument("--config", action="append", default=[], type=named_config,
                         metavar="NAME=CONFIG", help="another config of one of the three, to be "
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def contestants_of(args: argparse.Namespace) -> list[Contestant]:
     """Build the detectors, see :func:`~benchmark.contestants.build_contestant`."""
     configs = dict(args.config)
-    configs |= {name: STOCK_CONFIGS[name] for name in args.detectors}
+    configs |= {name: (STOCK_CONFIGS | TUNED_CONFIGS)[name] for name in args.detectors}
     sample = Case(1, 320, 320, 0)
     contestants = []
     for name, config in configs.items():

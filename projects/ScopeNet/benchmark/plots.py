@@ -4,7 +4,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = {"ScopeNet": "#0072b2", "FCOS": "#d55e00", "RetinaNet": "#009e73"}
+COLORS = {
+    "ScopeNet": "#0072b2",
+    "FCOS": "#d55e00",
+    "RetinaNet": "#009e73",
+    "tuned FCOS": "#e69f00",
+    "tuned FCOS without GN": "#cc79a7",
+    "tuned RetinaNet": "#56b4e9",
+}
 
 
 def _curves(axis: Axes, table: pd.DataFrame, x: str, y: str, y_label: str) -> None:

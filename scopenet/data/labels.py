@@ -1,0 +1,81 @@
+"""The usable part of a COCO json, read once in a process and kept for whoever asks next.
+
+It is asked for when data are registered, when training loads them and at every evaluation. What is
+kept is packed: a tenth of the memory of its objects, and of the time to make them anew.
+"""
+
+import gc
+import marshal
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from detectron2.utils.file_io import PathManager
+
+from .coco_json import REQUIRED, Json, classes_of, clean, read_coco_json
+
+# Of an annotation; what else it has, such as its mask, nobody here looks at.
+FIELDS = {*REQUIRED["annotations"], "bbox", "area", "iscrowd"}
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python from looking for circles of objects, of which a json has none but millions of
+    others: it would take as long as what is done with them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Kept(NamedTuple):
+    """What is kept of a file."""
+
+    state: tuple[int, int] | None  # its time and size; None if there is none
+    classes: dict[Any, str]  # see `classes_of`
+    packed: bytes
+
+
+_kept: dict[str, Kept] = {}  # by path
+
+
+def usable_classes(path: str) -> dict[Any, str]:
+    """Return the names of the categories by their ids, see :func:`usable_labels`."""
+    return _keep(path).classes
+
+
+@uncollected()
+def usable_labels(path: str) -> tuple[Json, Counter[str]]:
+    """Return what can be used of a COCO json, of annotations ``FIELDS``, as objects of the caller's
+    own, and count what is left out; see :func:`~.coco_json.read_coco_json`, also for errors, and
+    :func:`~.coco_json.clean`."""
+    content, dropped = marshal.loads(_keep(path).packed)
+    return content, Counter(dropped)
+
+
+@uncollected()
+def _keep(path: str) -> Kept:
+    state = _state(path)
+    if path not in _kept or _kept[path].state != state:
+        content, dropped = clean(read_coco_json(path))
+        for part in ("images", "annotations"):
+            fields = FIELDS if part == "annotations" else set(REQUIRED[part])
+            for entry in content[part]:
+                for field in entry.keys() - fields:
+                    del entry[field]
+        kept = {part: content[part] for part in REQUIRED}
+        _kept[path] = Kept(state, classes_of(kept), marshal.dumps((kept, dict(dropped))))
+    return _kept[path]
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(PathManager.get_local_path(path))
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
