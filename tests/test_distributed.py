@@ -115,7 +115,7 @@ def test_a_worker_leaves_its_group(tmp_path):
     was_open = []
     job = Namespace(num_gpus=1, num_machines=1, machine_rank=0, dist_url="auto")
     try:
-        launch(lambda args: was_open.append(distributed.is_initialized()), job)
+        launch(lambda args: was_open.append(distributed.is_initialized()), job, "cpu")
         assert was_open == [True] and not distributed.is_initialized()
     finally:
         if distributed.is_initialized():

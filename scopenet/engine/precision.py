@@ -22,13 +22,14 @@ def cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
-def autocast_in_training(model: nn.Module) -> None:
-    """Make the forward passes of training run in bfloat16 on the CPU, which needs no loss scaling.
+def autocast_in_training(model: nn.Module, device: str) -> None:
+    """Make the forward passes of training on this kind of device run in bfloat16, which needs no
+    loss scaling: a gradient that is not finite is none of a search for the scale.
 
     The outputs of a dense detector's head become float32 again, so that the losses of Detectron2's
     own detectors are computed in float32, as those of ScopeNet are.
     """
-    autocast = torch.autocast("cpu", torch.bfloat16)
+    autocast = torch.autocast(device, torch.bfloat16)
 
     def enter(module: nn.Module, inputs: tuple) -> None:
         if module.training:
@@ -55,11 +56,11 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
         raise ConfigError(
             f'SOLVER.AMP.PRECISION is "{cfg.SOLVER.AMP.PRECISION}"; use one of {[*precisions]}.'
         )
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu":
-        precision = precisions[cfg.SOLVER.AMP.PRECISION]
+    device, precision = torch.device(cfg.MODEL.DEVICE).type, precisions[cfg.SOLVER.AMP.PRECISION]
+    if cfg.SOLVER.AMP.ENABLED and device != "cpu" and precision == torch.float16:
         return AMPTrainer(model, data_loader, optimizer, precision=precision)
-    if cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16():
-        autocast_in_training(model)
+    if cfg.SOLVER.AMP.ENABLED and (device != "cpu" or cpu_has_bfloat16()):
+        autocast_in_training(model, device)
     elif cfg.SOLVER.AMP.ENABLED:
         logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
     return SimpleTrainer(model, data_loader, optimizer)

@@ -80,7 +80,7 @@ def benchmark(args: argparse.Namespace) -> Results:
     about = {
         "command": f"python {shlex.join(sys.argv)}",
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": hardware(args.device),
         "versions": versions(),
         "precision": args.precision,
         "repeats": str(args.repeats),
