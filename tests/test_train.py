@@ -17,7 +17,6 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor, SimpleTrainer
-from detectron2.modeling import build_model
 from detectron2.utils.visualizer import Visualizer
 from miniature import (
     CLASSES,
@@ -329,18 +328,6 @@ def test_bfloat16_on_the_cpu(in_float32, tmp_path, monkeypatch, head_dtypes):
         assert losses[i] == pytest.approx(in_float32[i], rel=0.05)
         assert losses[i] != in_float32[i]
     assert {x.dtype for x in weights(tmp_path).values()} == {torch.float32}
-
-
-@pytest.mark.parametrize("in_training", [True, False])
-def test_losses_of_a_peer_are_in_float32(in_training):
-    retinanet = ["MODEL.FPN.OUT_CHANNELS", "32", "MODEL.RETINANET.NUM_CLASSES", "3"]
-    model = build_model(load_config("peers/RetinaNet_R_50_FPN_1x.yaml", [*TINY, *retinanet]))
-    if in_training:
-        precision.autocast_in_training(model, "cpu")
-    with torch.autocast("cpu", torch.bfloat16):
-        maps = [torch.zeros(1, 32, 2, 2)] * 5
-        dtypes = {x.dtype for outputs in model.head(maps) for x in outputs}
-    assert dtypes == {torch.float32 if in_training else torch.bfloat16}
 
 
 def test_average_recall_is_that_of_coco():
