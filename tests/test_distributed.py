@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,15 +56,19 @@ def gradients(model, batch: list[dict]) -> dict[str, torch.Tensor]:
     losses = model(batch)
     sum(losses.values()).backward()
     return {
-        name.removeprefix("module."): parameter.grad.clone()
+        name.removeprefix("module."): parameter.grad.cpu()
         for name, parameter in model.named_parameters()
     }
 
 
-def run_worker(rank: int, folder: str) -> None:
+def run_worker(rank: int, folder: str, device: str) -> None:
     torch.set_num_threads(1)
+    place = torch.device(device, rank) if device == "cuda" else torch.device(device)
+    if device == "cuda":
+        torch.cuda.set_device(place)
+        torch.backends.cudnn.allow_tf32 = False
     distributed.init_process_group(
-        "gloo",
+        "nccl" if device == "cuda" else "gloo",
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=NUM_WORKERS,
@@ -73,7 +78,7 @@ def run_worker(rank: int, folder: str) -> None:
     for options in OPTIONS:
         for case in CASES:
             # Without find_unused_parameters: a parameter without gradient is an error.
-            model = DistributedDataParallel(build_model(options))
+            model = DistributedDataParallel(build_model(options).to(place))
             results[options, case] = gradients(model, batch_of(case, rank))
             # The divisors must not be exchanged where only one worker validates.
             if rank == 0:
@@ -82,22 +87,20 @@ def run_worker(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def workers_gradients(tmp_path_factory):
+def workers_gradients_in(folder: Path, device: str) -> list[dict]:
     """Of all cases by (options, case), computed by the same two processes."""
-    folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(run_worker, args=(str(folder),), nprocs=NUM_WORKERS)
+    torch.multiprocessing.spawn(run_worker, args=(str(folder), device), nprocs=NUM_WORKERS)
     return [
         torch.load(folder / f"gradients_{rank}.pth", weights_only=True)
         for rank in range(NUM_WORKERS)
     ]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("options", OPTIONS)
-def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options, case):
+def assert_workers_match(
+    workers_gradients: list[dict], options: str, case: str, device: str
+) -> None:
     joint = batch_of(case, 0) + batch_of(case, 1)
-    expected = gradients(build_model(options), joint)
+    expected = gradients(build_model(options).to(device), joint)
     for of_worker in workers_gradients:
         found = of_worker[options, case]
         assert found.keys() == expected.keys()
@@ -108,6 +111,17 @@ def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options
     assert expected["head.border_pred.weight"].any() == any(any(x) for x in CASES[case])
 
 
+@pytest.fixture(scope="module")
+def workers_gradients(tmp_path_factory):
+    return workers_gradients_in(tmp_path_factory.mktemp("workers"), "cpu")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options, case):
+    assert_workers_match(workers_gradients, options, case, "cpu")
+
+
 def test_a_worker_leaves_its_group(tmp_path):
     distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
@@ -115,7 +129,7 @@ def test_a_worker_leaves_its_group(tmp_path):
     was_open = []
     job = Namespace(num_gpus=1, num_machines=1, machine_rank=0, dist_url="auto")
     try:
-        launch(lambda args: was_open.append(distributed.is_initialized()), job)
+        launch(lambda args: was_open.append(distributed.is_initialized()), job, "cpu")
         assert was_open == [True] and not distributed.is_initialized()
     finally:
         if distributed.is_initialized():

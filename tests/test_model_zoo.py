@@ -2,12 +2,10 @@
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from builders import write_checkpoint
@@ -185,7 +183,7 @@ def test_lazy_config(lazy, tmp_path):
 
 
 PLAIN_DETECTRON2 = """
-import pickle, sys, scopenet, torch
+import sys, scopenet, torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from scopenet import model_zoo
@@ -217,7 +215,7 @@ def test_installed_package_and_plain_checkpointer(zoo, trained, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rest, num_bins = done.stdout.splitlines()[-2:]
-    assert rest == f"{{'__author__': 'ScopeNet'}} {site}/scopenet/configs/{CONFIG}"
+    assert rest == f"{{}} {site}/scopenet/configs/{CONFIG}"
     assert num_bins == "5"
 
 
@@ -226,16 +224,16 @@ def test_installed_package_and_plain_checkpointer(zoo, trained, tmp_path):
 
 def test_two_files_of_the_same_weights(zoo, trained):
     folder = entry_folder(zoo)
-    (pkl,), (tensors,) = folder.glob("*.pkl"), folder.glob("*.safetensors")
+    (pth,), (tensors,) = folder.glob("*.pth"), folder.glob("*.safetensors")
     files = json.loads((zoo / "index.json").read_text())["models"][CONFIG]["files"]
-    assert pkl.name == f"model_final_{files[pkl.name]['sha256'][:6]}.pkl"
-    assert tensors.stem == pkl.stem
-    content = pickle.loads(pkl.read_bytes())
-    assert set(content) == {"model", "__author__"}
-    assert {type(x) for x in content["model"].values()} == {np.ndarray}
-    assert_same({k: torch.as_tensor(x) for k, x in content["model"].items()}, weights_of(trained))
+    assert pth.name == f"model_final_{files[pth.name]['sha256'][:6]}.pth"
+    assert tensors.stem == pth.stem
+    content = torch.load(pth, weights_only=True)
+    assert set(content) == {"model"}
+    assert_same(content["model"], weights_of(trained))
+    assert not any(x.suffix == ".pkl" for x in zoo.rglob("*"))  # Detectron2 would unpickle it
     assert_same(load_file(tensors), weights_of(trained))
-    assert trained.stat().st_size > 1.9 * pkl.stat().st_size
+    assert trained.stat().st_size > 1.9 * pth.stat().st_size
 
 
 def test_beside_the_weights(zoo, trained):
@@ -251,7 +249,7 @@ def test_beside_the_weights(zoo, trained):
     assert "| commit | 0123abc |" in card and " threads of " in card
     assert "- SOLVER.MAX_ITER: 2\n" in card and "SOLVER.BASE_LR" not in card
     files = json.loads((zoo / "index.json").read_text())["models"][CONFIG]["files"]
-    for name in (*folder.glob("*.pkl"), *folder.glob("*.safetensors")):
+    for name in (*folder.glob("*.pth"), *folder.glob("*.safetensors")):
         assert f"`{files[name.name]['sha256']}`" in card
     table = (zoo / "MODEL_ZOO.md").read_text()
     assert f"| mini_train | 2 | mini_val | {ap:.1f} |" in table
@@ -261,7 +259,7 @@ def test_beside_the_weights(zoo, trained):
 
 def test_nothing_of_the_machine(zoo, trained):
     for path in zoo.rglob("*"):
-        if path.is_file() and path.suffix not in (".pkl", ".safetensors"):
+        if path.is_file() and path.suffix not in (".pth", ".safetensors"):
             assert str(trained.parent) not in path.read_text()
             assert not {"/tmp", "/home", "/root"} & set(path.read_text().split("'"))
     assert "DEVICE" not in (entry_folder(zoo) / "config.yaml").read_text()

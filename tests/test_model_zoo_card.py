@@ -102,7 +102,7 @@ def test_older_checkpoints_record_nothing():
 
 def test_names_are_no_markup():
     evil = "a|b\n<script>[x](y)`*"
-    files = dict.fromkeys(["w.pkl", "w.safetensors", "config.yaml"], File.of(b""))
+    files = dict.fromkeys(["w.pth", "w.safetensors", "config.yaml"], File.of(b""))
     entry = Entry("f", "w", files, {evil: evil, "training data": evil}, {evil: {"AP": 1.0}})
     card = write_card("name", entry, {evil: evil})
     for text in (card, write_table({"x.yaml": entry})):

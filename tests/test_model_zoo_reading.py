@@ -1,6 +1,7 @@
 """Reading from folders and addresses: what is not what was published is refused, and not kept."""
 
 import json
+import pickle
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from miniature import one_thread
 from zoos import CONFIG, change_index, publish_small, refusal
 
 from scopenet import Detector, model_zoo
+from scopenet.engine.checkpoint import SafeCheckpointer
 from scopenet.model_zoo.publishing import publish
-from scopenet.model_zoo.zoo import _read_at_most
+from scopenet.model_zoo.zoo import Zoo, _read_at_most
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,7 +99,7 @@ def test_address(server, published, tmp_path):
     assert len([x for x in asked if x.endswith(".safetensors")]) == 1
     assert asked.count("/index.json") == 3  # there may be news
     url = model_zoo.get_checkpoint_url(CONFIG, zoo=address)
-    assert url.startswith(f"{address}ScopeNet_R_50_FPN_1x/") and url.endswith(".pkl")
+    assert url.startswith(f"{address}ScopeNet_R_50_FPN_1x/") and url.endswith(".pth")
     (kept,) = [x for x in downloads(tmp_path) if x.suffix == ".safetensors"]
     kept.write_bytes(b"damaged on this disk")
     model_zoo.get(CONFIG, trained=True, zoo=address)
@@ -192,7 +194,7 @@ def test_file_that_is_elsewhere(zoo, key):
         if key == "weights":
             entry["weights"] = "../w"
         else:
-            entry["files"]["../w.pkl"] = entry["files"]["config.yaml"]
+            entry["files"]["../w.pth"] = entry["files"]["config.yaml"]
 
     change_index(zoo, change)
     assert "'../w" in refusal(model_zoo.get_checkpoint_url, CONFIG, zoo=zoo)
@@ -227,3 +229,43 @@ def test_no_index(zoo, published, content):
 def test_index_with_false_files(zoo, file):
     change_index(zoo, lambda entry: entry["files"].update({"config.yaml": file}))
     assert "is not the index" in refusal(model_zoo.get, CONFIG, trained=True, zoo=zoo)
+
+
+def test_zoo_of_an_earlier_version(zoo, published):
+    """It has the weights as a pickle in place of the .pth."""
+    (pth,) = zoo.rglob("*.pth")
+    weights = torch.load(pth, weights_only=True)["model"]
+    pkl = pth.rename(pth.with_suffix(".pkl"))
+    content = {"model": {k: x.numpy() for k, x in weights.items()}, "__author__": "ScopeNet"}
+    pkl.write_bytes(pickle.dumps(content))
+
+    def change(entry):
+        del entry["files"][pth.name]
+        entry["files"][pkl.name] = {"sha256": "0" * 64, "bytes": 0}  # never read by these functions
+
+    change_index(zoo, change)
+    assert model_zoo.get_checkpoint_url(CONFIG, zoo=zoo) == str(pkl)
+    cfg = model_zoo.get_config(CONFIG, trained=True, zoo=zoo)
+    for path in (cfg.MODEL.WEIGHTS, ""):
+        model = model_zoo.get(CONFIG, trained=True, zoo=zoo)
+        if path:
+            SafeCheckpointer(model).load(path)
+        assert all(torch.equal(x, weights[k]) for k, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "root, is_warned",
+    [
+        ("http://example.org/zoo", True),
+        ("http://localhost.example.org/zoo", True),
+        ("https://example.org/zoo", False),
+        ("http://localhost:8000/zoo", False),
+        ("http://127.0.0.1/zoo", False),
+        ("zoo", False),
+    ],
+)
+def test_plain_http(caplog, root, is_warned):
+    Zoo(root)
+    assert [x.getMessage().startswith(f"{root} is plain http") for x in caplog.records] == (
+        [True] * is_warned
+    )

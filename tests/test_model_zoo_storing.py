@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 def make_model(name: str, seed: int = 0) -> tuple[str, Entry, dict[str, bytes]]:
     """Arguments of ``Zoo.add``; another seed gives other contents."""
-    names = ("w.pkl", "w.safetensors", "config.yaml")
+    names = ("w.pth", "w.safetensors", "config.yaml")
     files = {x: f"{name} {x} {seed} ".encode() * 5000 for x in names}
     digests = {k: File.of(x) for k, x in files.items()}
     folder = f"{name.removesuffix('.yaml')}/{seed:010}"
@@ -71,13 +71,13 @@ def test_two_publishers_of_the_same(tmp_path):
 def test_a_damaged_model_is_mended(tmp_path):
     Zoo(tmp_path).add(*make_model("a.yaml"))
     before = tree(tmp_path)
-    (tmp_path / "a/0000000000/w.pkl").write_bytes(b"damaged")
+    (tmp_path / "a/0000000000/w.pth").write_bytes(b"damaged")
     Zoo(tmp_path).add(*make_model("a.yaml"))
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["a.yaml", "b.yaml"])
-@pytest.mark.parametrize("leftover", [".unfinished", ".unfinished/of_another_model.pkl"])
+@pytest.mark.parametrize("leftover", [".unfinished", ".unfinished/of_another_model.pth"])
 def test_leftovers_of_a_killed_publisher(tmp_path, name, leftover):
     Zoo(tmp_path).add(*make_model("a.yaml"))
     (tmp_path / leftover).parent.mkdir(exist_ok=True)

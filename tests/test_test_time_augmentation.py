@@ -11,6 +11,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 from miniature import TINY, job, lazy_overrides, mini_datasets, mini_overrides, one_thread
 from test_detection import FIELDS
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scopenet import ConfigError, ScopeNetWithTTA, load_config
@@ -232,6 +233,25 @@ def test_no_detections_in_any_view(model_and_input):
     model.test_score_thresh = 0.9999
     (result,) = with_views(model, 80, 96, flip=True)([x])
     assert len(result["instances"]) == 0 and result["instances"].border_scores.shape == (0, 4)
+
+
+def test_views_are_resized_on_the_device_of_the_model():
+    """The device "meta" stands for a GPU."""
+
+    class Elsewhere(nn.Module):
+        device = torch.device("meta")
+        test_score_thresh, test_nms_thresh, max_detections_per_image = 0.05, 0.5, 100
+
+        def forward(self, inputs):
+            seen.append(inputs[0]["image"])
+            return [{"instances": detections()}]
+
+    seen = []
+    with_views(Elsewhere().eval(), 48, 96, flip=True)([{"image": torch.zeros(3, 96, 128)}])
+    assert [(x.device.type, x.shape[1:]) for x in seen] == [
+        *[("meta", (48, 64))] * 2,
+        *[("meta", (96, 128))] * 2,
+    ]
 
 
 def test_in_place_of_the_model_of_detectron2s_predictor():

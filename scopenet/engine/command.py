@@ -101,4 +101,4 @@ def run(args: argparse.Namespace) -> None:
         go_on_after_restart(args, cfg.OUTPUT_DIR)
     if not torch.cuda.is_available():
         print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
-    launch(work, args)
+    launch(work, args, cfg.MODEL.DEVICE)

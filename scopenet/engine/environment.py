@@ -25,8 +25,9 @@ def commit() -> str:
     return f"v{__version__}" if any(x.returncode for x in done) else done[1].stdout.strip()
 
 
-def hardware() -> str:
-    if torch.cuda.is_available():
+def hardware(device: str) -> str:
+    """Name what workers on this ``MODEL.DEVICE`` run on, and how much of it."""
+    if device.startswith("cuda") and torch.cuda.is_available():
         return f"{comm.get_world_size()} x {torch.cuda.get_device_name()}"
     cpuinfo = Path("/proc/cpuinfo")
     names = cpuinfo.read_text().split("model name\t: ")[1:] if cpuinfo.exists() else []

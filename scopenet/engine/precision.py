@@ -8,6 +8,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import ConfigError
 
@@ -22,13 +23,10 @@ def cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
 
 
-def autocast_in_training(model: nn.Module) -> None:
-    """Make the forward passes of training run in bfloat16 on the CPU, which needs no loss scaling.
-
-    The outputs of a dense detector's head become float32 again, so that the losses of Detectron2's
-    own detectors are computed in float32, as those of ScopeNet are.
-    """
-    autocast = torch.autocast("cpu", torch.bfloat16)
+def autocast_in_training(model: nn.Module, device: str) -> None:
+    """Make the forward passes of training on this kind of device run in bfloat16, which needs no
+    loss scaling: a gradient that is not finite is none of a search for the scale."""
+    autocast = torch.autocast(device, torch.bfloat16)
 
     def enter(module: nn.Module, inputs: tuple) -> None:
         if module.training:
@@ -40,11 +38,14 @@ def autocast_in_training(model: nn.Module) -> None:
 
     model.register_forward_pre_hook(enter)
     model.register_forward_hook(leave, always_call=True)
-    detector = model.module if isinstance(model, DistributedDataParallel) else model
-    if isinstance(detector, DenseDetector):
-        detector.head.register_forward_hook(
-            lambda head, inputs, outputs: [[x.float() for x in maps] for maps in outputs]
-        )
+
+
+def losses_in_float32(detector: DenseDetector) -> RemovableHandle:
+    """Make the outputs of the head float32 again: the losses of Detectron2's own detectors are then
+    computed in float32, as those of ScopeNet are, and FCOS's fail in anything else."""
+    return detector.head.register_forward_hook(
+        lambda head, inputs, outputs: [[x.float() for x in maps] for maps in outputs]
+    )
 
 
 def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
@@ -55,11 +56,14 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
         raise ConfigError(
             f'SOLVER.AMP.PRECISION is "{cfg.SOLVER.AMP.PRECISION}"; use one of {[*precisions]}.'
         )
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu":
-        precision = precisions[cfg.SOLVER.AMP.PRECISION]
+    detector = model.module if isinstance(model, DistributedDataParallel) else model
+    if cfg.SOLVER.AMP.ENABLED and isinstance(detector, DenseDetector):
+        losses_in_float32(detector)
+    device, precision = torch.device(cfg.MODEL.DEVICE).type, precisions[cfg.SOLVER.AMP.PRECISION]
+    if cfg.SOLVER.AMP.ENABLED and device != "cpu" and precision == torch.float16:
         return AMPTrainer(model, data_loader, optimizer, precision=precision)
-    if cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16():
-        autocast_in_training(model)
+    if cfg.SOLVER.AMP.ENABLED and (device != "cpu" or cpu_has_bfloat16()):
+        autocast_in_training(model, device)
     elif cfg.SOLVER.AMP.ENABLED:
         logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
     return SimpleTrainer(model, data_loader, optimizer)

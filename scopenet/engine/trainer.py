@@ -87,7 +87,7 @@ class Trainer(DefaultTrainer):
         return {
             "config": to_yaml(cls.source_config(cfg)),
             "class_names": list(metadata.get("thing_classes", [])),
-            "hardware": hardware(),
+            "hardware": hardware(cfg.MODEL.DEVICE),
             "versions": versions(),
             "commit": commit(),
         }

@@ -26,9 +26,9 @@ this name:
 
 {changes}
 
-The `.pkl` is in Detectron2's model zoo format, the `.safetensors` holds the same tensors.
-`scopenet.model_zoo.get("{name}", trained=True)` loads the model, with `SCOPENET_MODEL_ZOO` set to
-the folder or address of the zoo.
+`scopenet.model_zoo.get("{name}", trained=True)` loads the model from the `.safetensors`, with
+`SCOPENET_MODEL_ZOO` set to the folder or address of the zoo; `{checkpoint}` holds the same
+tensors for Detectron2's own checkpointer.
 
 {files}
 """
@@ -80,6 +80,7 @@ def write_card(name: str, entry: Entry, changes: dict[str, Any]) -> str:
     digests = [[f"`{k}`", f"{x.bytes:,}", f"`{x.sha256}`"] for k, x in entry.files.items()]
     return _CARD.format(
         name=name,
+        checkpoint=entry.checkpoint,
         facts=_table(["", ""], *([_text(k), _text(x)] for k, x in entry.facts.items())),
         metrics=evaluations if entry.metrics else "No evaluation of these weights is known.",
         changes="\n".join(f"- {_text(k)}: {_text(x)}" for k, x in changes.items()) or "none.",
@@ -93,8 +94,8 @@ def write_table(entries: dict[str, Entry]) -> str:
     for name, entry in sorted(entries.items()):
         card = f"[{_text(name)}]({entry.folder}/README.md)"
         facts = [_text(entry.facts.get(x, "")) for x in ("training data", "iterations")]
-        names = {x: f"{entry.weights}.{x}" for x in ("pkl", "safetensors")}
-        names["config"] = "config.yaml"
+        names = {"safetensors": f"{entry.weights}.safetensors"}
+        names |= {entry.checkpoint.rpartition(".")[2]: entry.checkpoint, "config": "config.yaml"}
         links = ", ".join(f"[{label}]({entry.folder}/{x})" for label, x in names.items())
         for evaluation in _evaluations(entry.metrics or {"–": {}}, _SHOWN[:3]):
             rows.append([card, *facts, *evaluation, links])

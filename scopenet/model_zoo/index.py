@@ -60,11 +60,18 @@ class Entry:
     def __post_init__(self):
         for path in (self.folder, self.weights, *self.files):
             check_path(path)
-        for name in (f"{self.weights}.pkl", f"{self.weights}.safetensors", "config.yaml"):
+        for name in (self.checkpoint, f"{self.weights}.safetensors", "config.yaml"):
             _need(name in self.files, name)
         _need(all(isinstance(x, str) for x in self.facts.values()), "facts in words")
         numbers = [x for values in self.metrics.values() for x in values.values()]
         _need(all(x is None or math.isfinite(x) for x in numbers), "numbers as metrics")
+
+    @property
+    def checkpoint(self) -> str:
+        """The file that Detectron2's own checkpointer reads; a ``.pkl``, which it unpickles, in
+        zoos of an earlier version only."""
+        pth, pkl = f"{self.weights}.pth", f"{self.weights}.pkl"
+        return pkl if pkl in self.files and pth not in self.files else pth
 
 
 def parse_index(text: bytes, where: str) -> dict[str, Entry]:

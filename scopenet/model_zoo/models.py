@@ -40,7 +40,7 @@ def get_checkpoint_url(config_path: str, *, zoo: Root = None) -> str:
     """Say where the published weights are, in Detectron2's format: an address, or a file if the zoo
     is a folder."""
     zoo, _, entry = _find(config_path, zoo)
-    return zoo.location(f"{entry.folder}/{entry.weights}.pkl")
+    return zoo.location(f"{entry.folder}/{entry.checkpoint}")
 
 
 def get_config(config_path: str, trained: bool = False, *, zoo: Root = None) -> Config:
@@ -109,7 +109,7 @@ def _trained_config(zoo: Zoo, name: str, entry: Entry) -> Config:
     source = get_config_file(name) if is_lazy else name
     config = read_published(path.read_bytes(), str(path), source)
     node, key = (config.train, "init_checkpoint") if is_lazy else (config.MODEL, "WEIGHTS")
-    node[key] = zoo.location(f"{entry.folder}/{entry.weights}.pkl")
+    node[key] = zoo.location(f"{entry.folder}/{entry.checkpoint}")
     return config
 
 

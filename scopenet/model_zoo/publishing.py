@@ -3,14 +3,15 @@
 import argparse
 import json
 import math
-import pickle
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from safetensors.numpy import save
+from safetensors.torch import save
 
 from ..config_file import config_dir, find_config, leaves, settings_of
 from ..engine.network import load_model
@@ -141,13 +142,16 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _weights(model: dict, checkpoint: Path) -> tuple[str, dict[str, bytes]]:
-    """Return the name of the two files of weights, by the sha256 of the first, and the files."""
-    with refused(f"{checkpoint} holds weights that numpy cannot"):
-        arrays = {k: x.detach().contiguous().numpy() for k, x in model.items()}
-        safetensors = save(arrays, metadata={"format": "pt"})
-    pkl = pickle.dumps({"model": arrays, "__author__": "ScopeNet"}, protocol=4)
-    name = f"model_final_{File.of(pkl).sha256[:6]}"
-    return name, {f"{name}.pkl": pkl, f"{name}.safetensors": safetensors}
+    """Return the name of the two files of weights, by the sha256 of the one that Detectron2 reads,
+    and the files."""
+    with refused(f"{checkpoint} holds weights that cannot be written"):
+        # Copies: of a view, torch.save would write all that it is a view of.
+        weights = {k: x.detach().contiguous().clone() for k, x in model.items()}
+        safetensors = save(weights, metadata={"format": "pt"})
+        pth = BytesIO()
+        torch.save({"model": weights}, pth)
+    name = f"model_final_{File.of(pth.getvalue()).sha256[:6]}"
+    return name, {f"{name}.safetensors": safetensors, f"{name}.pth": pth.getvalue()}
 
 
 def _json(content: Any) -> bytes:
@@ -169,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
     given = {x: getattr(args, x) for x in RECORDED if getattr(args, x)}
     entry = publish(args.checkpoint, args.config_file, args.output, args.metrics, given)
     print(f"{args.checkpoint}: {args.checkpoint.stat().st_size:,} bytes")
-    name = f"{entry.weights}.pkl"
-    print(f"{args.output / entry.folder / name}: {entry.files[name].bytes:,} bytes")
+    for name in (f"{entry.weights}.safetensors", entry.checkpoint):
+        print(f"{args.output / entry.folder / name}: {entry.files[name].bytes:,} bytes")
     if not entry.metrics:
         print("No evaluation of these weights is known; --metrics gives one.", file=sys.stderr)

@@ -1,10 +1,12 @@
 """A zoo: a folder, or the same folder behind an http(s) address, which can only be read."""
 
 import http.client
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -19,6 +21,7 @@ from .index import Entry, File, dump_index, parse_index
 INDEX, TABLE = "index.json", "MODEL_ZOO.md"
 TIMEOUT = 30.0  # seconds without an answer
 MAX_INDEX_BYTES = 100_000_000
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class Zoo:
@@ -29,6 +32,11 @@ class Zoo:
         self.is_address = "://" in root
         if self.is_address and not root.startswith(("https://", "http://")):
             raise ConfigError(f"The model zoo {root} is neither a folder nor an http(s) address.")
+        if root.startswith("http://") and urlsplit(root).hostname not in THIS_MACHINE:
+            logging.getLogger(__name__).warning(
+                f"{root} is plain http: whoever is on the way can replace a model and its sha256; "
+                "use https."
+            )
         self.root = root.rstrip("/")
 
     def location(self, path: str) -> str:

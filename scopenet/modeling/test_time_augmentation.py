@@ -153,9 +153,10 @@ class ScopeNetWithTTA(nn.Module):
         padding to a common size would change what a head with GroupNorm finds."""
         height, width = x["image"].shape[1:]
         size = {"height": x.get("height", height), "width": x.get("width", width)}
+        image = x["image"].to(self.model.device)  # a GPU resizes many views sooner than a CPU
         found = []
         for view, is_mirrored in views(
-            x["image"], min_sizes=self.min_sizes, max_size=self.max_size, flip=self.flip
+            image, min_sizes=self.min_sizes, max_size=self.max_size, flip=self.flip
         ):
             (result,) = self.model([{"image": view, **size}])
             detections = result["instances"]

@@ -127,7 +127,7 @@ def test_torchrun_workers_use_such_a_store(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "0")
     seen = []
     monkeypatch.setattr(launch, "fresh_store", lambda *args: seen.append(args) or args[0])
-    launch.launch(lambda args: None, None)
+    launch.launch(lambda args: None, None, "cpu")
     assert seen == [(kept, 0, 1)]
 
 

@@ -18,6 +18,7 @@ from .plots import draw_areas, draw_boxes
 from .report import markdown
 from .results import Results, describe
 from .suites import BOXES, Settings, all_suites
+from .variants import VariantsSuite
 from .workload import Case, random_inputs
 
 
@@ -36,9 +37,10 @@ def named_config(text: str) -> tuple[str, str]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["loading", *all_suites(Settings(torch.device("cpu")))]
-    parser.add_argument("--suites", nargs="+", choices=[*names, "deployment"], default=names,
-                        metavar="SUITE", help=f"some of: {', '.join(names)} (these by default), "
-                        "deployment (needs the extras onnx and openvino)")  # fmt: skip
+    parser.add_argument("--suites", nargs="+", choices=[*names, "deployment", "variants"],
+                        default=names, metavar="SUITE", help=f"some of: {', '.join(names)} (these "
+                        "by default), deployment (needs the extras onnx and openvino), variants "
+                        "(every precision, channels last, compiled)")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
     parser.add_argument("--detectors", nargs="+", choices=[*STOCK_CONFIGS, *TUNED_CONFIGS],
                         default=list(STOCK_CONFIGS))  # fmt: skip
@@ -46,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
                         metavar="NAME=CONFIG", help="another config of one of the three, to be "
                         "compared with them; its name may not hold a colon")  # fmt: skip
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "float16", "bfloat16")
+    )
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
     return parser
@@ -80,13 +84,13 @@ def benchmark(args: argparse.Namespace) -> Results:
     about = {
         "command": f"python {shlex.join(sys.argv)}",
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": hardware(args.device),
         "versions": versions(),
         "precision": args.precision,
         "repeats": str(args.repeats),
     }
     results = Results(about, [describe(x) for x in contestants], [])
-    suites = {"loading": LoadingSuite(), "deployment": DeploymentSuite()}
+    suites = {x.name: x for x in (LoadingSuite(), DeploymentSuite(), VariantsSuite())}
     suites |= all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")
     for name in progress:

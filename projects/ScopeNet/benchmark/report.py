@@ -91,6 +91,21 @@ def deployed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def variants(table: pd.DataFrame, step: str) -> pd.DataFrame:
+    """Compare a step ("inference" or "training") in other precisions and forms, a row for each;
+    what was not measured has a dash."""
+    rows = []
+    is_one = table["suite"].str.startswith(f"{step}, ")
+    for suite, found in table[is_one].groupby("suite", sort=False):
+        _, precision, form = suite.split(", ")
+        of = {name: row for name, row in found.set_index("detector").iterrows()}
+        row = {"precision": precision, "network": form}
+        row |= {f"{name}, ms": _milliseconds(x) for name, x in of.items()}
+        row |= {f"{name}, MiB": _megabytes(x["peak_bytes"]) for name, x in of.items()}
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("–")
+
+
 def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
     """Show the milliseconds of every lap of a suite, a row per batch and detector."""
     rows = []
@@ -144,6 +159,8 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
     yield "Deployment, one image of 480×640", deployed(table)
+    for step, what in (("inference", "one image"), ("training", "two images")):
+        yield f"Variants: {step}, {what}", variants(table, step)
     for suite in ("inference", "training"):
         yield f"{suite.capitalize()}, part by part", by_lap(table, suite)
         yield f"{suite.capitalize()}, above its bounds", above_bounds(table, suite)

@@ -8,6 +8,8 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
+from scopenet.engine.precision import losses_in_float32
+
 from .bounds import RecordConvolutions, fold_frozen_norms
 from .contestants import Contestant
 from .measure import Laps, Work
@@ -102,7 +104,8 @@ def training_step(contestant: Contestant, inputs: list[dict], precision: torch.d
 
     def run(laps: Laps) -> None:
         model = contestant.model.train()
-        with EventStorage(), marked(model, laps), autocast(model, precision):
+        in_float32 = losses_in_float32(model)
+        with EventStorage(), marked(model, laps), in_float32, autocast(model, precision):
             found = model(inputs)
         laps.mark("labels and losses")
         optimizer.zero_grad()

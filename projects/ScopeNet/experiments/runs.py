@@ -60,7 +60,7 @@ def train(job: Job, folder: Path) -> None:
             "seconds": training_seconds(folder),
             "peak_memory_mb": peak_memory_mb(),
             "commit": commit(),
-            "hardware": hardware(),
+            "hardware": hardware(cfg.MODEL.DEVICE),
             "versions": versions(),
         }
         write_json(folder / FINISHED, facts)
@@ -110,4 +110,5 @@ def run_in_process(job: Job, folder: Path, results: Path, num_gpus: int) -> None
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     settings = dict(num_gpus=num_gpus, num_machines=1, machine_rank=0, dist_url="auto")
-    launch(work, SimpleNamespace(job=job, folder=folder, results=results, **settings))
+    args = SimpleNamespace(job=job, folder=folder, results=results, **settings)
+    launch(work, args, resolve(job)[1].MODEL.DEVICE)

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Try all of this on a GPU, within ten minutes and without a network: tests, trainings in every
+precision, a profile and timings, on one page. See docs/performance.md.
+
+python projects/ScopeNet/try_gpu.py --output output/gpu
+"""
+
+from trial.main import run
+
+if __name__ == "__main__":
+    run()
