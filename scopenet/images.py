@@ -2,7 +2,9 @@
 
 import glob
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -78,7 +80,8 @@ def read_image(path: str | Path) -> np.ndarray:
     ``read_image`` gives. Damaged files and those of more than 8 bits raise an ImageError.
     """
     try:
-        check_png(path)
+        with open(path, "rb") as f:
+            check_png(f)
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
                 raise ImageError(
@@ -110,18 +113,16 @@ def reason_of(error: Exception) -> str:
     return " ".join(reason.split()).rstrip(".")
 
 
-def check_png(path: str | Path) -> None:
-    """Raise what PIL says of a PNG that cannot be decoded to its end.
+def check_png(file: BinaryIO) -> None:
+    """Raise what PIL says of an open PNG that cannot be decoded to its end.
 
     Detectron2 ignores it while it looks for EXIF data, for which a PNG is decoded: of a damaged one
     it would take what was decoded until then for the image.
     """
-    with open(path, "rb") as f:
-        if f.read(len(_PNG)) != _PNG:
-            return
+    if file.read(len(_PNG)) != _PNG:
+        return
+    content = _PNG + file.read()
     try:
-        with Image.open(path) as image:
-            image.verify()  # checksums only, which takes next to no time
+        Image.open(BytesIO(content)).verify()  # checksums only, which takes next to no time
     except Exception:
-        with Image.open(path) as image:
-            image.load()
+        Image.open(BytesIO(content)).load()

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from miniature import LONG, SHORT, TRAIN, mini_datasets
 
 from scopenet.data.loader import (
+    GROUP_SIZE,
     SeededBatchSampler,
     build_train_loader,
     seeded_rng,
@@ -159,27 +160,58 @@ def test_workers_share_each_batch(monkeypatch, num_workers):
         )
 
 
-def test_batches_hold_one_orientation_and_lose_nothing():
-    size, batch_size = 13, 3
+def indices_of(sampler: SeededBatchSampler, count: int) -> list[list[int]]:
+    return [[index for _, _, index in batch] for batch in islice(sampler, count)]
+
+
+@pytest.mark.parametrize("batch_size, group_size", [(6, 2), (6, 3), (3, 3), (3, 2)])
+def test_groups_hold_one_orientation_and_lose_nothing(batch_size, group_size):
+    size = 13
     is_wide = [i % 3 == 0 for i in range(size)]
-    sampler = SeededBatchSampler(size, batch_size, 5, is_wide)
-    indices = [[index for _, _, index in batch] for batch in islice(sampler, 60)]
-    assert all(len({is_wide[i] for i in batch}) == 1 for batch in indices)
+    sampler = SeededBatchSampler(size, batch_size, 5, is_wide, group_size)
+    indices = sum(indices_of(sampler, 60), [])
+    groups = [indices[i : i + group_size] for i in range(0, len(indices), group_size)]
+    assert all(len({is_wide[i] for i in group}) == 1 for group in groups)
     # Each orientation comes in the order of the shuffled stream, with no image left out.
     # A group that is not full yet holds some images back.
-    stream = list(islice(shuffled_indices(size, 5), 61 * batch_size))
+    stream = list(islice(shuffled_indices(size, 5), 60 * batch_size))
     for orientation in (False, True):
-        seen = [i for batch in indices for i in batch if is_wide[i] == orientation]
+        seen = [i for i in indices if is_wide[i] == orientation]
         expected = [i for i in stream if is_wide[i] == orientation]
-        assert seen == expected[: len(seen)]
-        assert len(expected) - len(seen) < 2 * batch_size
+        assert abs(len(expected) - len(seen)) < group_size
+        shorter = min(len(expected), len(seen))
+        assert seen[:shorter] == expected[:shorter]
     epochs = 60 * batch_size / size
-    assert all(abs(n - epochs) <= 2 for n in Counter(sum(indices, [])).values())
+    assert all(abs(n - epochs) <= 2 for n in Counter(indices).values())
+
+
+def test_batches_mix_orientations_as_often_as_their_groups_do():
+    is_wide = [i % 100 >= 27 for i in range(1000)]
+    batches = indices_of(SeededBatchSampler(1000, 16, 0, is_wide), 600)
+    tall = [sum(not is_wide[i] for i in batch) for batch in batches]
+    assert np.mean(tall) / 16 == pytest.approx(0.27, abs=0.005)
+    # Were the eight groups independent, all would be wide with a probability of 0.73^8, 8 %.
+    assert 0 < np.mean([x in (0, 16) for x in tall]) < 0.08
+
+
+@pytest.mark.parametrize("num_workers", [2, 4, 8])
+def test_workers_have_whole_groups(monkeypatch, num_workers):
+    is_wide = [i % 3 == 0 for i in range(50)]
+    for rank in range(num_workers):
+        share(monkeypatch, rank, num_workers)
+        for mine in indices_of(SeededBatchSampler(50, 16, 0, is_wide), 20):
+            pairs = [mine[i : i + GROUP_SIZE] for i in range(0, len(mine), GROUP_SIZE)]
+            assert all(is_wide[a] == is_wide[b] for a, b in pairs)
+
+
+def test_square_images_come_as_they_are_shuffled():
+    sampler = SeededBatchSampler(11, 4, 2, [False] * 11)
+    assert sum(indices_of(sampler, 9), []) == list(islice(shuffled_indices(11, 2), 36))
 
 
 def test_grouping_is_optional():
     dataset = plain_dataset(8, is_wide=lambda i: i < 4)
-    options = {"mapper": draw, "total_batch_size": 4, "seed": 0}
+    options = {"mapper": draw, "total_batch_size": 4, "group_size": 4, "seed": 0}
     grouped = build_train_loader(dataset, **options)
     mixed = build_train_loader(dataset, aspect_ratio_grouping=False, **options)
     orientations = [

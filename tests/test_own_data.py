@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from addresses import put_elsewhere
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser
 from detectron2.structures import Boxes, Instances
@@ -115,6 +116,17 @@ def test_what_was_written_beside_the_checkpoints_needs_no_flags(data, tmp_path):
     use_custom_datasets(again, {}, training=True)
     assert again.DATASETS == cfg.DATASETS
     assert again.MODEL.SCOPENET == cfg.MODEL.SCOPENET
+
+
+def test_data_that_have_addresses(data, tmp_path):
+    prefix = put_elsewhere(data)
+    arguments = [x.replace(f"{data}/", prefix) for x in flags(data)]
+    results = main(job(*arguments, *tiny(tmp_path / "out", "SOLVER.MAX_ITER", "1",
+                                         "DATALOADER.MAX_UNREADABLE_IMAGES", "0")))  # fmt: skip
+    assert results["bbox"]["AP"] >= 0
+    assert MetadataCatalog.get("own_train").json_file == f"{prefix}train.json"
+    files = [x["file_name"] for x in DatasetCatalog.get("own_val")]
+    assert files == [f"{prefix}val/{x:012d}.png" for x in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

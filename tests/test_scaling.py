@@ -3,6 +3,7 @@
 import pytest
 
 from scopenet import ConfigError, load_config
+from scopenet.engine import trainer
 from scopenet.engine.checks import check_reference_world_size, scaling_advice
 from scopenet.engine.trainer import Trainer
 
@@ -59,3 +60,15 @@ def test_a_batch_that_the_reference_cannot_share():
     )
     with pytest.raises(ConfigError, match=message):
         check_reference_world_size(cfg)
+
+
+@pytest.mark.parametrize("workers, group_size", [(0, 2), (1, 16), (4, 4), (8, 2)])
+def test_images_of_one_orientation_come_as_a_worker_of_the_reference_has_them(
+    monkeypatch, workers, group_size
+):
+    monkeypatch.setattr(trainer, "build_train_loader", lambda **options: options)
+    monkeypatch.setattr(Trainer, "train_data", lambda cfg: {})
+    cfg = load_config(YAML, ["SOLVER.REFERENCE_WORLD_SIZE", str(workers)])
+    for running in (1, 2, 8):
+        scaled = Trainer.auto_scale_workers(cfg, running)
+        assert Trainer.build_train_loader(scaled)["group_size"] == group_size

@@ -1,12 +1,14 @@
 """Unreadable images and unusable boxes in the loaders: replaced by rule, counted, bounded."""
 
 import logging
+import zipfile
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from addresses import put_elsewhere
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.structures import BoxMode
@@ -164,6 +166,51 @@ def test_image_of_which_resizing_leaves_nothing_is_replaced(dicts, tmp_path):
     used = {x["file_name"] for batch in batches([narrow, *dicts[BROKEN:-1]], 8) for x in batch}
     assert used == {x["file_name"] for x in dicts[BROKEN:-1]}
     assert unreadable_image(narrow) == "1x5000 px, too narrow to be resized"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_images_that_have_addresses(dicts, caplog, num_workers):
+    prefix = put_elsewhere(Path(dicts[0]["file_name"]).parent)
+    moved = [x | {"file_name": prefix + Path(x["file_name"]).name} for x in dicts]
+    options = {"num_workers": num_workers}
+    there, here = batches(moved, 6, **options), batches(dicts, 6, **options)
+    assert [x["file_name"] for batch in there for x in batch] == [
+        prefix + Path(x["file_name"]).name for batch in here for x in batch
+    ]
+    pixels = [[[x["image"] for x in batch] for batch in one] for one in (there, here)]
+    assert all(
+        torch.equal(*x) for pair in zip(*pixels, strict=True) for x in zip(*pair, strict=True)
+    )
+    reports = [x.getMessage() for x in caplog.records if prefix in x.getMessage()]
+    assert len(reports) == BROKEN and any("truncated" in x for x in reports)
+
+
+class ArchiveMapper:
+    """Reads images of a zip file, whose names are no paths."""
+
+    def __init__(self, archive: Path, folder: Path):
+        self.archive, self.folder, self.map = archive, folder, mapper(False)
+
+    def __call__(self, sample):
+        if "spoilt" in sample:
+            raise KeyError("a bug")
+        with zipfile.ZipFile(self.archive) as archive:
+            path = archive.extract(sample["file_name"].removeprefix("zip@"), self.folder)
+        return self.map(sample | {"file_name": path}) | {"file_name": sample["file_name"]}
+
+
+def test_images_that_only_the_mapper_can_read(dicts, tmp_path, caplog):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for x in dicts:
+            archive.write(x["file_name"], Path(x["file_name"]).name)
+    archived = [x | {"file_name": f"zip@{Path(x['file_name']).name}"} for x in dicts]
+    map_archived = ArchiveMapper(tmp_path / "images.zip", tmp_path)
+    options = {"mapper": map_archived, "max_unreadable": BROKEN}
+    samples = [x for batch in build_validation_loader(archived, **options) for x in batch]
+    assert [bool(x["image"].any()) for x in samples] == [False] * BROKEN + [True] * (SIZE - BROKEN)
+    assert caplog.text.count("cannot be read") == BROKEN and "truncated" in caplog.text
+    with pytest.raises(KeyError, match="a bug"):
+        list(build_validation_loader([archived[-1] | {"spoilt": True}], **options))
 
 
 def annotation(*box: float, mode=BoxMode.XYWH_ABS) -> dict:

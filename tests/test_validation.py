@@ -16,6 +16,7 @@ from scopenet.engine.reliability.checkpoint_file import is_sound
 from scopenet.engine.validation import (
     AtEvaluation,
     BestCheckpoint,
+    DetectionPictures,
     ValidationLoss,
     evaluating,
     insert_validation,
@@ -94,6 +95,24 @@ def test_nothing_labelled_and_models_without_losses():
         hook.trainer.model = nn.Linear(1, 1)
         hook.look()
         assert not storage.latest()
+
+
+def test_images_that_only_the_mapper_can_read_are_not_drawn(monkeypatch):
+    class Dataset(list):
+        dicts = [{"file_name": "archive.zip@1.png", "height": 8, "width": 8}]
+
+    class Detector(nn.Module):
+        def forward(self, samples):
+            return [{"instances": None} for _ in samples]
+
+    loader = SimpleNamespace(dataset=Dataset([{"instances": 1.0}]))
+    drawn = []
+    with EventStorage() as storage:
+        monkeypatch.setattr(storage, "put_image", lambda *x: drawn.append(x))
+        hook = at(DetectionPictures(0, lambda: loader, "archived"), 3, storage)
+        hook.trainer.model = Detector()
+        hook.look()
+        assert drawn == []
 
 
 def test_evaluating_restores_the_mode():

@@ -11,6 +11,7 @@ from itertools import count
 from os import PathLike
 from typing import Any
 
+from detectron2.utils.file_io import PathManager
 from pycocotools import mask as masks
 
 from ..errors import ConfigError
@@ -35,10 +36,10 @@ def parse_json(path: str | PathLike) -> Json:
     """Read a json in COCO's annotation format, whatever stands in its entries; another file, or
     none, is a ConfigError."""
     try:
-        with open(path, encoding="utf-8") as f:
+        with open(PathManager.get_local_path(path), encoding="utf-8") as f:
             content = json.load(f)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not json: {str(error).splitlines()[0]}.") from error
     if isinstance(content, list):

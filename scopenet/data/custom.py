@@ -41,9 +41,13 @@ def entries_of_flags(args: argparse.Namespace) -> dict[str, Entry]:
             raise ConfigError(f"--{split}-json and --{split}-images go together; give both.")
         if json_file:
             # In full, so that the config that is written beside the checkpoints works anywhere.
-            paths = {"json": os.path.abspath(json_file), "images": os.path.abspath(images)}
+            paths = {"json": _in_full(json_file), "images": _in_full(images)}
             entries[split] = {"name": name} | paths
     return entries
+
+
+def _in_full(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
 
 
 def use_custom_datasets(config: Config, flags: dict[str, Entry], *, training: bool) -> None:
@@ -101,7 +105,7 @@ def register(entry: Entry) -> None:
     name, json_file, images = (entry[field] for field in FIELDS)
     if not all(isinstance(x, str) and x for x in (name, json_file, images)):
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
-    if not os.path.isdir(images):
+    if "://" not in images and not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
     classes = classes_of(read_coco_json(json_file))
     if name in DatasetCatalog:

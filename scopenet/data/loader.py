@@ -23,6 +23,8 @@ from ..errors import ConfigError
 from ..processes import leave_signals_to_trainer
 from .unusable import UNREADABLE, Mapper, drop_unusable_boxes, map_image
 
+# Images of one orientation that come together: what a worker of 8 has of a batch of 16.
+GROUP_SIZE = 2
 BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluation
 
 
@@ -41,11 +43,20 @@ class SeededBatchSampler(Sampler):
     Args:
         size: number of images; none is a ConfigError.
         batch_size: over all workers; what is no multiple of their number is a ConfigError.
-        is_wide: for each image whether it is wider than high: a batch holds images of one
-            orientation only, which is less padding. None to mix them.
+        is_wide: for each image whether it is wider than high. Images of one orientation come in
+            groups, which are less to pad for a worker whose slice is made of whole ones; the groups
+            of a batch are of either orientation. None to mix all.
+        group_size: images of a group, whatever the number of workers is.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, is_wide: Sequence[bool] | None):
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        is_wide: Sequence[bool] | None,
+        group_size: int = GROUP_SIZE,
+    ):
         self.num_workers, self.rank = comm.get_world_size(), comm.get_rank()
         if size == 0:
             raise ConfigError("The training set has no images.")
@@ -55,20 +66,24 @@ class SeededBatchSampler(Sampler):
                 f"worker processes, {self.num_workers}."
             )
         self.size, self.batch_size, self.seed, self.is_wide = size, batch_size, seed, is_wide
+        self.group_size = group_size
         self.start_iter = 0
 
-    def _global_batches(self) -> Iterator[list[int]]:
+    def _grouped_indices(self) -> Iterator[int]:
         groups: dict[bool, list[int]] = {False: [], True: []}
         for index in shuffled_indices(self.size, self.seed):
             group = groups[bool(self.is_wide and self.is_wide[index])]
             group.append(index)
-            if len(group) == self.batch_size:
-                yield group.copy()
+            if len(group) == self.group_size:
+                yield from group
                 group.clear()
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        for iteration, batch in islice(enumerate(self._global_batches()), self.start_iter, None):
-            mine = batch[self.rank :: self.num_workers]
+        indices = islice(self._grouped_indices(), self.start_iter * self.batch_size, None)
+        share = self.batch_size // self.num_workers
+        for iteration in count(self.start_iter):
+            batch = list(islice(indices, self.batch_size))
+            mine = batch[self.rank * share :][:share]
             yield [(self.seed, iteration, index) for index in mine]
 
 
@@ -182,6 +197,7 @@ def build_train_loader(
     seed: int,
     num_workers: int = 0,
     aspect_ratio_grouping: bool = True,
+    group_size: int = GROUP_SIZE,
     max_unreadable: int = 0,
 ) -> DataLoader:
     """Load seeded batches of dicts in Detectron2's format, without unusable boxes, from
@@ -192,12 +208,12 @@ def build_train_loader(
         total_batch_size: images of an iteration over all workers.
         seed: >= 0, equal in all workers.
         num_workers: loader processes of each worker.
-        aspect_ratio_grouping: batches hold either wide or high images only, but for those that
-            take the place of an unreadable one.
+        aspect_ratio_grouping: groups of ``group_size`` hold either wide or high images only, but
+            for those that take the place of an unreadable one.
         max_unreadable: different unreadable files that may be met in this process.
     """
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
-    sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide)
+    sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide, group_size)
     images = SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable)
     workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     return ReportingLoader(images, batch_sampler=sampler, **workers)

@@ -4,9 +4,12 @@ to NaN, and images that cannot be read."""
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import BinaryIO
 
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
 
 from ..images import check_png, reason_of
 from .coco_json import box_problem
@@ -15,6 +18,8 @@ from .coco_json import box_problem
 UNREADABLE = "unreadable_images"
 # Images whose sides differ more may have nothing left of the shorter one when they are resized.
 MAX_RATIO = 100
+# What readers of images raise, of a file that is missing, damaged or of another size.
+READING_ERRORS = (OSError, EOFError, SyntaxError, ValueError)
 Mapper = Callable[[dict], dict]  # such as Detectron2's DatasetMapper
 _MODES = (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)  # others have no px or no four numbers
 
@@ -48,15 +53,28 @@ def _problem_of_box(annotation: dict, sample: dict) -> str:
 def map_image(sample: dict, mapper: Mapper) -> dict:
     """Map a sample; of one whose file is unreadable return nothing but that, as ``UNREADABLE``."""
     path = sample.get("file_name")
+    with opened(path) or nullcontext() as file:
+        try:
+            if file:
+                check_png(file)
+            return mapper(sample)
+        except Exception as error:
+            if file:
+                problem = unreadable_image(sample)
+            else:
+                problem = path and isinstance(error, READING_ERRORS) and reason_of(error)
+            if not problem:  # it is something else that went wrong
+                raise
+            return {UNREADABLE: {path: problem}}
+
+
+def opened(path: str | None) -> BinaryIO | None:
+    """Open a file as Detectron2 does; return None for what only a mapper may know how to read, such
+    as a file in an archive."""
     try:
-        if path:
-            check_png(path)
-        return mapper(sample)
-    except Exception:
-        problem = path and unreadable_image(sample)
-        if not problem:  # it is something else that went wrong
-            raise
-        return {UNREADABLE: {path: problem}}
+        return PathManager.open(path, "rb")
+    except Exception:  # handlers of addresses raise anything
+        return None
 
 
 def unreadable_image(sample: dict) -> str:
@@ -65,7 +83,8 @@ def unreadable_image(sample: dict) -> str:
     To be asked when it was not mapped: an image that is too narrow may still be large enough.
     """
     try:
-        check_png(sample["file_name"])
+        with PathManager.open(sample["file_name"], "rb") as f:
+            check_png(f)
         image = read_image(sample["file_name"], format="BGR")
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         return reason_of(error)

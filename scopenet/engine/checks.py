@@ -41,7 +41,7 @@ def check_datasets(names: tuple[str, ...]) -> None:
             name.split("_")[0], "put it there or set DETECTRON2_DATASETS to the folder it is in"
         )
         for path in (metadata.get("json_file"), metadata.get("image_root")):
-            if path and not os.path.exists(path):
+            if path and "://" not in path and not os.path.exists(path):
                 raise ConfigError(f"Data set {name}: {path} does not exist; {how}.")
 
 

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..config_file import Config, to_yaml
-from ..data.loader import build_train_loader, build_validation_loader
+from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loader
 from ..data.unusable import drop_unusable_boxes
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
@@ -123,10 +123,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        """See :func:`~scopenet.data.loader.build_train_loader`."""
+        """See :func:`~scopenet.data.loader.build_train_loader`; a group is what a worker of
+        ``SOLVER.REFERENCE_WORLD_SIZE`` has of a batch, if that is given."""
+        batch_size, workers = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
         return build_train_loader(
             **cls.train_data(cfg),
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            total_batch_size=batch_size,
+            group_size=batch_size // workers if workers else GROUP_SIZE,
             seed=cfg.SEED,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,

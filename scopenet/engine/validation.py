@@ -116,13 +116,16 @@ class DetectionPictures(AtEvaluation):
             with evaluating(self.trainer.model) as model:
                 (output,) = model([sample])
             longest = max(dataset_dict["height"], dataset_dict["width"])
-            picture = draw_beside_ground_truth(
-                dataset_dict,
-                output["instances"],
-                self.dataset_name,
-                score_thresh=SCORE_THRESH,
-                scale=PICTURE_SIDE / longest,
-            )
+            try:
+                picture = draw_beside_ground_truth(
+                    dataset_dict,
+                    output["instances"],
+                    self.dataset_name,
+                    score_thresh=SCORE_THRESH,
+                    scale=PICTURE_SIDE / longest,
+                )
+            except OSError:  # only the mapper knows how to read it, for instance in an archive
+                continue
             name = f"validation/{os.path.basename(dataset_dict['file_name'])}"
             self.trainer.storage.put_image(name, np.moveaxis(picture, -1, 0))
 

@@ -112,7 +112,8 @@ def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
         yield finding("empty file")
         return
     try:
-        check_png(path)
+        with open(path, "rb") as f:
+            check_png(f)
         with Image.open(path) as opened:
             kind, mode = opened.format, opened.mode
             orientation = orientation_of(opened)
