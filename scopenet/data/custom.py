@@ -107,7 +107,8 @@ def register(entry: Entry) -> None:
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
     if "://" not in images and not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    classes = classes_of(read_coco_json(json_file))
+    content = read_coco_json(json_file)
+    classes = classes_of(content)
     if name in DatasetCatalog:
         if not is_custom(name):
             raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
@@ -118,6 +119,7 @@ def register(entry: Entry) -> None:
     metadata.set(json_file=json_file, image_root=images, evaluator_type="coco", is_custom=True)
     ids = {number: i for i, number in enumerate(classes)}
     metadata.set(thing_classes=[*classes.values()], thing_dataset_id_to_contiguous_id=ids)
+    metadata.set(num_images=len(content["images"]))
 
 
 def register_available(cfg: CfgNode) -> None:
