@@ -368,6 +368,24 @@ def test_training_on_unclean_data(finished):
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
 
 
+@pytest.mark.parametrize("filter_empty, expected", [(None, 4), ("True", 0)])
+def test_images_without_objects_are_trained_on(data, tmp_path, filter_empty, expected):
+    def empty(content):
+        content["annotations"] = [x for x in content["annotations"] if x["image_id"] in (1, 2)]
+        crowd = content["annotations"][0] | {"id": 99, "image_id": 3, "iscrowd": 1}
+        content["annotations"].append(crowd)
+
+    edit(data / "train.json", empty)
+    more = ["SOLVER.IMS_PER_BATCH", "1", "SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "0.001"]
+    more += ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", filter_empty] if filter_empty else []
+    main(job(*flags(data, "train"), *tiny(tmp_path / "out", *more)))
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert ("4 of 6 images have no objects, and are trained on as such" in log) == (expected > 0)
+    assert f"{2 + expected} images to train on" in log
+    checkpoint = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
+    assert all(x.isfinite().all() for x in checkpoint["model"].values())
+
+
 def test_class_names_that_are_no_formulas_are_drawn(data):
     edit(data / "train.json", lambda x: x["categories"][0].update(name="$^$"))
     prepare(job(*flags(data, "train"), *TINY))

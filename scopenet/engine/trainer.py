@@ -16,7 +16,7 @@ from torch import nn
 
 from ..config_file import Config, to_yaml
 from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loader
-from ..data.unusable import drop_unusable_boxes
+from ..data.unusable import drop_unusable_boxes, report_empty
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer
@@ -100,8 +100,11 @@ class Trainer(DefaultTrainer):
                 "TrainingSampler can be resumed; remove the key."
             )
         filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
+        if not filter_empty:
+            report_empty(dicts)
         return {
-            "dataset": get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty),
+            "dataset": dicts,
             "mapper": DatasetMapper(cfg, is_train=True),
             "num_workers": cfg.DATALOADER.NUM_WORKERS,
         }
