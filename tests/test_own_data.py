@@ -169,8 +169,25 @@ def test_name_of_another_data_set(data):
 def test_incomplete_flags(data):
     assert "go together" in message(prepare, job("--train-json", "x.json"))
     assert "--train-json and --train-images" in message(prepare, job(*flags(data, "val")))
+    assert "nothing to evaluate on" in message(prepare, job("--eval-only"))
     evaluation = job("--eval-only", *flags(data, "train"))
     assert "--val-json and --val-images" in message(prepare, evaluation)
+
+
+@pytest.mark.parametrize(
+    "config, override",
+    [
+        (CONFIG, ["MODEL.SCOPENET.NUM_CLASSES", "{}"]),
+        ("ScopeNet_R_50_FPN_1x.py", ["model.num_classes={}"]),
+    ],
+)
+def test_another_number_of_classes_than_the_jsons_is_refused(data, config, override):
+    def given(number: int):
+        return job(*flags(data), *(x.format(number) for x in override), config=config)
+
+    text = message(prepare, given(5))
+    assert text.startswith(f"{override[0].partition('=')[0]} is 5, but the json has 3 categories")
+    prepare(given(3))
 
 
 @pytest.mark.parametrize(
@@ -364,7 +381,8 @@ def test_training_on_unclean_data(finished):
     assert len(images) == 2 and all(x.startswith("validation/") for x in images)
     steps = {k: [x.step for x in events.Scalars(k)] for k in ("validation/total", "bbox/AP")}
     assert steps["validation/total"] == steps["bbox/AP"] == [2, 6]
-    assert (output / "model_best.pth").is_file()
+    assert (output / "model_best.pth").is_file() == (results["bbox"]["AP"] > 0)
+    assert ("ends with an AP of 0" in log) == (results["bbox"]["AP"] == 0)
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
 
 

@@ -3,6 +3,7 @@
 import difflib
 import math
 import os
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
@@ -58,6 +59,18 @@ def check_num_classes(key: str, num_classes: int, names: tuple[str, ...]) -> Non
                 f"{key} is {num_classes}, but data set {name} has {len(classes)} classes; "
                 f"set {key} to {len(classes)}."
             )
+
+
+def check_class_override(
+    overrides: Sequence[str], before: tuple[str, int] | None, after: tuple[str, int] | None
+) -> None:
+    """Raise a ConfigError if an override gives a number of classes that is not that of the data of
+    one's own; ``before`` and ``after`` these are read, key and number."""
+    if before != after and any(x.partition("=")[0] == before[0] for x in overrides):
+        raise ConfigError(
+            f"{before[0]} is {before[1]}, but the json has {after[1]} categories; leave the key "
+            "out, it is set by the json."
+        )
 
 
 def check_ignored_keys(cfg: CfgNode) -> None:
