@@ -17,6 +17,7 @@ from miniature import (
     TRAIN,
     VAL,
     job,
+    lazy_overrides,
     mini_datasets,
     registered,
     write_split,
@@ -30,6 +31,7 @@ from scopenet.config_file import (
     config_dir,
     find_config,
     load_lazy_config,
+    override,
     settings_of,
 )
 from scopenet.engine.checks import (
@@ -597,9 +599,50 @@ def test_precision():
 
 
 def test_sampler_that_cannot_be_resumed(data):
-    cfg = mini_config("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    cfg = mini_config("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler")
     found = message(Trainer.build_train_loader, cfg)
-    assert "RepeatFactorTrainingSampler" in found and "TrainingSampler" in found
+    assert "is RandomSubsetTrainingSampler, but only TrainingSampler and Repeat" in found
+
+
+@pytest.mark.parametrize("threshold", ["0.0", "-0.1", "1.5"])
+def test_repeat_threshold_that_makes_no_sense(data, threshold):
+    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    cfg = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", threshold)
+    assert "makes no sense" in message(Trainer.build_train_loader, cfg)
+
+
+def test_repeat_factors_by_yaml_and_lazy_config(data):
+    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    cfg = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9")
+    factors = Trainer.build_train_loader(cfg).batch_sampler.repeat_factors
+    assert max(factors) > 1
+    assert Trainer.build_train_loader(mini_config()).batch_sampler.repeat_factors is None
+    without = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9", "DATALOADER.REPEAT_SQRT",
+                          "False")  # fmt: skip
+    squared = Trainer.build_train_loader(without).batch_sampler.repeat_factors
+    assert squared == pytest.approx([x**2 for x in factors], rel=1e-5)
+
+    lazy = lazy_with(REPEATING)
+    override(lazy, lazy_overrides(Path("output")))
+    check_ignored_lazy_keys(lazy)
+    loader = trainer_for(lazy).build_train_loader(settings_of(lazy))
+    assert loader.batch_sampler.repeat_factors == factors
+
+
+@pytest.mark.parametrize(
+    "change", ["sampler.shuffle = False", "sampler.repeat_factors.dataset_dicts = []"]
+)
+def test_other_repeat_factors_of_a_lazy_config_are_refused(change):
+    lazy = lazy_with(REPEATING, f"lazy.dataloader.train.{change}")
+    assert "dataloader.train.sampler would have no" in message(check_ignored_lazy_keys, lazy)
+
+
+# As Detectron2's own files for LVIS have it.
+REPEATING = """lazy.dataloader.train.sampler = L(samplers.RepeatFactorTrainingSampler)(
+    repeat_factors=L(samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency)(
+        dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.9
+    )
+)"""
 
 
 def lazy_with(*changes: str):
