@@ -55,6 +55,10 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []
+    # Augmentation in training (data/augmentation.py): brightness, contrast and saturation change by
+    # up to this share; an image is (least, largest) times its usual size, and cut to it; () if not.
+    cfg.INPUT.COLOR_JITTER = 0.0
+    cfg.INPUT.LARGE_SCALE_JITTER = ()
     # So many different image files may be unreadable in a process before training stops; others
     # take their places.
     cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 10

@@ -440,6 +440,7 @@ def test_keys_that_are_added():
     own = [f"MODEL.SCOPENET.{name}" for name in names.split()]
     own += ["SOLVER.AMP.PRECISION", "SOLVER.MAX_SKIPPED_ITERATIONS", "DATASETS.CUSTOM"]
     own += ["DATALOADER.MAX_UNREADABLE_IMAGES", "SOLVER.EPOCHS"]
+    own += ["INPUT.COLOR_JITTER", "INPUT.LARGE_SCALE_JITTER"]
     assert sorted(all_keys(cfg)) == sorted([*before, *own])
 
 
@@ -612,11 +613,13 @@ def test_repeat_threshold_that_makes_no_sense(data, threshold):
 
 
 def test_repeat_factors_by_yaml_and_lazy_config(data):
-    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    one_process = ["DATALOADER.NUM_WORKERS", "0"]
+    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", *one_process]
     cfg = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9")
     factors = Trainer.build_train_loader(cfg).batch_sampler.repeat_factors
     assert max(factors) > 1
-    assert Trainer.build_train_loader(mini_config()).batch_sampler.repeat_factors is None
+    plain = Trainer.build_train_loader(mini_config(*one_process))
+    assert plain.batch_sampler.repeat_factors is None
     without = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9", "DATALOADER.REPEAT_SQRT",
                           "False")  # fmt: skip
     squared = Trainer.build_train_loader(without).batch_sampler.repeat_factors

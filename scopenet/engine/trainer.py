@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..config_file import Config, to_yaml
+from ..data.augmentation import train_mapper
 from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loader
 from ..data.unusable import drop_unusable_boxes, report_empty
 from ..errors import ConfigError
@@ -99,7 +100,7 @@ class Trainer(DefaultTrainer):
             report_empty(dicts)
         return {
             "dataset": dicts,
-            "mapper": DatasetMapper(cfg, is_train=True),
+            "mapper": train_mapper(cfg),
             "num_workers": cfg.DATALOADER.NUM_WORKERS,
         }
 

@@ -52,7 +52,7 @@ def training_size(cfg: CfgNode) -> int:
 
 
 def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
-    """Resize (height, width) as training does, at :func:`training_size`."""
+    """Resize (height, width) as training does, at :func:`training_size` and without jitter."""
     middle = training_size(cfg)
     if middle == 0:  # Detectron2's way to leave images as they are
         return height, width
