@@ -1,5 +1,6 @@
 # `make` alone lists the targets. `VENV=<folder>` puts the environment elsewhere, `PYTHON=<path>`
-# makes it from another interpreter (3.10 or later).
+# makes it from another interpreter (3.10 or later). `CPU=1` installs PyTorch without its libraries
+# for NVIDIA GPUs, which are half of the environment.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -7,6 +8,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 DETECTRON2 := $(VENV)/detectron2-wheel
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(BIN) $(STAMP) ## Install the project, and Detectron2 where it is missing, into .venv
+install: $(BIN) $(STAMP) ## Install all that is missing into .venv (CPU=1: PyTorch without GPU libraries)
 
 demo: install ## Train a small detector on the CPU and draw what it finds, into output/demo
 	$(VENV)/bin/scopenet demo --output output/demo
@@ -53,6 +55,7 @@ $(BIN):
 
 # Written last, so an interrupted installation goes on where it stopped.
 $(STAMP): setup.py pyproject.toml requirements-detectron2.txt
+	$(if $(CPU),$(BIN) -m pip install --index-url $(CPU_INDEX) "torch>=2.4" "torchvision>=0.19")
 	$(BIN) -m pip install --editable ".[dev]"
 	@$(BIN) -c "import importlib.util as u; raise SystemExit(u.find_spec('detectron2') is None)" \
 	  || $(MAKE) --no-print-directory detectron2

@@ -21,6 +21,7 @@ from .errors import one_sentence_errors
 COMMANDS = {
     "demo": ("demo", "prepare a small data set, train on it and draw what is found"),
     "convert": ("data.convert", "make a COCO json of YOLO or Pascal VOC labels"),
+    "split": ("data.split", "divide a COCO json into training and validation, by image"),
     "check": ("data.check.command", "find what is wrong with a data set before training on it"),
     "train": ("engine.command", "train or evaluate a detector"),
     "analyze": ("analysis.command", "show on one HTML page what a detector does well and badly"),

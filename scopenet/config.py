@@ -47,11 +47,18 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
+    # If not 0: where SOLVER.MAX_ITER is 0 it becomes so many times the training images, and warm-up
+    # and periods become shorter where the training is short (engine/schedule.py).
+    cfg.SOLVER.EPOCHS = 0
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []
+    # Augmentation in training (data/augmentation.py): brightness, contrast and saturation change by
+    # up to this share; an image is (least, largest) times its usual size, and cut to it; () if not.
+    cfg.INPUT.COLOR_JITTER = 0.0
+    cfg.INPUT.LARGE_SCALE_JITTER = ()
     # So many different image files may be unreadable in a process before training stops; others
     # take their places.
     cfg.DATALOADER.MAX_UNREADABLE_IMAGES = 10

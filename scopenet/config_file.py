@@ -183,6 +183,10 @@ def settings_of(config: Config) -> CfgNode:
     cfg.DATASETS.TRAIN = _dataset_names(loaders.train.dataset)
     cfg.DATASETS.TEST = _dataset_names(loaders.test.dataset)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = loaders.train.get("aspect_ratio_grouping", True)
+    if factors := repeat_factors_of(config):
+        cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+        cfg.DATALOADER.REPEAT_THRESHOLD = factors.repeat_thresh
+        cfg.DATALOADER.REPEAT_SQRT = factors.get("sqrt", True)
     cfg.SOLVER.MAX_ITER = train.max_iter
     cfg.SOLVER.IMS_PER_BATCH = loaders.train.total_batch_size
     cfg.SOLVER.AMP.ENABLED = train.amp.enabled
@@ -197,6 +201,19 @@ def settings_of(config: Config) -> CfgNode:
     for key, value in train.get("test_aug", {}).items():
         cfg.TEST.AUG[key.upper()] = value
     return cfg
+
+
+def repeat_factors_of(lazy: DictConfig) -> DictConfig | None:
+    """Return how a LazyConfig computes the repeat factors of its sampler, if it has those that the
+    YAML keys of Detectron2 give."""
+    train = lazy.dataloader.train
+    sampler = train.get("sampler") or {}
+    factors = sampler.get("repeat_factors")
+    if sampler.keys() != {"_target_", "repeat_factors"} or not isinstance(factors, DictConfig):
+        return None
+    formula = "RepeatFactorTrainingSampler.repeat_factors_from_category_frequency"
+    is_usual = f"{target_of(sampler).__name__}.{target_of(factors).__name__}" == formula
+    return factors if is_usual and factors.dataset_dicts == train.dataset else None
 
 
 def _dataset_names(dataset: DictConfig) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(CONFIG, overrides)
     prepare_digits(train=args.train, val=args.val)
     results = train(cfg, overrides)
+    for name in ("detectron2", "fvcore"):  # they would print the model once more
+        logging.getLogger(name).setLevel(logging.WARNING)
     draw(Detector.load(cfg, weights=str(training / "model_final.pth")), cfg, args.output)
     table = write_table(results, cfg, args.output / "ap.md")
     print(f"""

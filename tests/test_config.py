@@ -17,6 +17,7 @@ from miniature import (
     TRAIN,
     VAL,
     job,
+    lazy_overrides,
     mini_datasets,
     registered,
     write_split,
@@ -30,6 +31,7 @@ from scopenet.config_file import (
     config_dir,
     find_config,
     load_lazy_config,
+    override,
     settings_of,
 )
 from scopenet.engine.checks import (
@@ -434,10 +436,11 @@ def test_keys_that_are_added():
     names = """IN_FEATURES NUM_CLASSES NUM_CONVS CONV_DIM NORM PRIOR_PROB NUM_BINS BIN_SIZE
         LEVEL_BOUNDARIES UNCERTAINTY GUIDED_SCORE CENTER_RADIUS_CLS CENTER_RADIUS_LOC
         FOCAL_LOSS_ALPHA FOCAL_LOSS_GAMMA BIN_LOSS_WEIGHT LOC_LOSS_WEIGHT LOC_LOSS_TYPE
-        SCORE_THRESH_TEST TOPK_CANDIDATES_TEST NMS_THRESH_TEST"""
+        SCORE_THRESH_TEST TOPK_CANDIDATES_TEST NMS_THRESH_TEST DECODING"""
     own = [f"MODEL.SCOPENET.{name}" for name in names.split()]
     own += ["SOLVER.AMP.PRECISION", "SOLVER.MAX_SKIPPED_ITERATIONS", "DATASETS.CUSTOM"]
-    own += ["DATALOADER.MAX_UNREADABLE_IMAGES"]
+    own += ["DATALOADER.MAX_UNREADABLE_IMAGES", "SOLVER.EPOCHS"]
+    own += ["INPUT.COLOR_JITTER", "INPUT.LARGE_SCALE_JITTER"]
     assert sorted(all_keys(cfg)) == sorted([*before, *own])
 
 
@@ -604,9 +607,52 @@ def test_precision():
 
 
 def test_sampler_that_cannot_be_resumed(data):
-    cfg = mini_config("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler")
+    cfg = mini_config("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler")
     found = message(Trainer.build_train_loader, cfg)
-    assert "RepeatFactorTrainingSampler" in found and "TrainingSampler" in found
+    assert "is RandomSubsetTrainingSampler, but only TrainingSampler and Repeat" in found
+
+
+@pytest.mark.parametrize("threshold", ["0.0", "-0.1", "1.5"])
+def test_repeat_threshold_that_makes_no_sense(data, threshold):
+    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    cfg = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", threshold)
+    assert "makes no sense" in message(Trainer.build_train_loader, cfg)
+
+
+def test_repeat_factors_by_yaml_and_lazy_config(data):
+    one_process = ["DATALOADER.NUM_WORKERS", "0"]
+    keys = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", *one_process]
+    cfg = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9")
+    factors = Trainer.build_train_loader(cfg).batch_sampler.repeat_factors
+    assert max(factors) > 1
+    plain = Trainer.build_train_loader(mini_config(*one_process))
+    assert plain.batch_sampler.repeat_factors is None
+    without = mini_config(*keys, "DATALOADER.REPEAT_THRESHOLD", "0.9", "DATALOADER.REPEAT_SQRT",
+                          "False")  # fmt: skip
+    squared = Trainer.build_train_loader(without).batch_sampler.repeat_factors
+    assert squared == pytest.approx([x**2 for x in factors], rel=1e-5)
+
+    lazy = lazy_with(REPEATING)
+    override(lazy, lazy_overrides(Path("output")))
+    check_ignored_lazy_keys(lazy)
+    loader = trainer_for(lazy).build_train_loader(settings_of(lazy))
+    assert loader.batch_sampler.repeat_factors == factors
+
+
+@pytest.mark.parametrize(
+    "change", ["sampler.shuffle = False", "sampler.repeat_factors.dataset_dicts = []"]
+)
+def test_other_repeat_factors_of_a_lazy_config_are_refused(change):
+    lazy = lazy_with(REPEATING, f"lazy.dataloader.train.{change}")
+    assert "dataloader.train.sampler would have no" in message(check_ignored_lazy_keys, lazy)
+
+
+# As Detectron2's own files for LVIS have it.
+REPEATING = """lazy.dataloader.train.sampler = L(samplers.RepeatFactorTrainingSampler)(
+    repeat_factors=L(samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency)(
+        dataset_dicts="${dataloader.train.dataset}", repeat_thresh=0.9
+    )
+)"""
 
 
 def lazy_with(*changes: str):

@@ -195,6 +195,22 @@ def test_what_training_leaves_out_is_an_error():
                              "other size", "16-bit image"})  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "sizes, text",
+    [
+        ("(256,)", "Judged with the shorter side of images at 256 px (INPUT.MIN_SIZE_TRAIN), "),
+        ("(64, 400, 200)", "at 200 px, the middle of 64, 400, 200 (INPUT.MIN_SIZE_TRAIN), the "),
+        ("(0,)", "Judged with images in their own size"),
+    ],
+)
+def test_the_size_that_boxes_are_judged_at_is_told(folder, tmp_path, capsys, sizes, text):
+    root = shutil.copytree(folder, tmp_path / "data")
+    paths = ["--json", root / "labels.json", "--images", root / "images", "--output", root / "out"]
+    size = ["--num-samples", "0", *TINY, "INPUT.MIN_SIZE_TRAIN", sizes]
+    cli.run("check", [*map(str, paths), *size])
+    assert text in capsys.readouterr().out
+
+
 # Borders
 
 

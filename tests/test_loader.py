@@ -10,6 +10,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from miniature import LONG, SHORT, TRAIN, mini_datasets
 
@@ -17,6 +18,7 @@ from scopenet.data.loader import (
     GROUP_SIZE,
     SeededBatchSampler,
     build_train_loader,
+    repeat_factors_of,
     seeded_rng,
     shuffled_indices,
 )
@@ -222,6 +224,83 @@ def test_grouping_is_optional():
     assert [x["index"] for batch in batches(mixed, 2) for x in batch] == list(
         islice(shuffled_indices(8, 0), 8)
     )
+
+
+# Repeat factors
+
+
+def test_without_factors_the_stream_is_that_of_permutations():
+    expected = [np.random.default_rng((4, epoch)).permutation(SIZE) for epoch in range(3)]
+    for factors in (None, [1.0] * SIZE):
+        stream = list(islice(shuffled_indices(SIZE, 4, factors), 3 * SIZE))
+        assert stream == np.concatenate(expected).tolist()
+
+
+def test_an_index_comes_as_often_as_its_factor_says():
+    factors = [1.0, 2.0, 3.25, 1.5]
+    epochs, number = [], 0
+    stream = shuffled_indices(4, 0, factors)
+    for epoch in range(400):  # rounded as the docstring says
+        is_up = np.random.default_rng((0, epoch, 1)).random(4) < [0, 0, 0.25, 0.5]
+        length = int(sum([1, 2, 3, 1] + is_up))
+        epochs.append(Counter(islice(stream, length)))
+        number += length
+    assert {x[0] for x in epochs} == {1} and {x[1] for x in epochs} == {2}
+    assert {x[2] for x in epochs} == {3, 4} and {x[3] for x in epochs} == {1, 2}
+    assert np.mean([x[2] for x in epochs]) == pytest.approx(3.25, abs=0.07)
+    assert np.mean([x[3] for x in epochs]) == pytest.approx(1.5, abs=0.08)
+
+
+def with_rare_class(size: int = 16) -> list[dict]:
+    """Two of the images have class 1, of which one has no boxes of class 0, and one has none."""
+    classes = [[0]] * size
+    classes[3], classes[8], classes[12] = [0, 1], [1], []
+    box = {"bbox": [1, 1, 5, 5], "bbox_mode": BoxMode.XYWH_ABS}
+    return [
+        {"index": i, "width": 8, "height": 8, "annotations": [box | {"category_id": k} for k in x]}
+        for i, x in enumerate(classes)
+    ]
+
+
+def test_factors_are_those_of_detectron2(caplog):
+    caplog.set_level("INFO", "scopenet")
+    factors = repeat_factors_of(with_rare_class(), 0.5, sqrt=True)
+    # Class 1 is in 2 of 16 images: sqrt(0.5 / 0.125) is 2.
+    assert factors == [2.0 if i in (3, 8) else 1.0 for i in range(16)]
+    assert repeat_factors_of(with_rare_class(), 0.5, sqrt=False)[3] == 4.0
+    assert "2 of 16 images have a class that is in less than 0.5 of all images" in caplog.text
+    assert "come up to 2.0 times an epoch, which is 18 images" in caplog.text
+
+
+def repeating(**options):
+    options = {"total_batch_size": 2, "seed": 3, "repeat_threshold": 0.3} | options
+    start_iter = options.pop("start_iter", 0)
+    loader = build_train_loader(with_rare_class(), mapper=draw, **options)
+    loader.batch_sampler.start_iter = start_iter
+    return loader
+
+
+def test_images_of_rare_classes_come_more_often():
+    counts = Counter(x["index"] for batch in batches(repeating(), 800) for x in batch)
+    rare, others = [counts.pop(3), counts.pop(8)], counts.values()
+    assert np.mean(rare) / np.mean(list(others)) == pytest.approx((0.3 / 0.125) ** 0.5, rel=0.03)
+    assert set(counts) == {*range(16)} - {3, 8}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resume_repeats_the_same_images(num_workers):
+    expected = batches(repeating(), 40)
+    for start_iter in range(0, 36, 1 if num_workers == 0 else 17):
+        resumed = repeating(start_iter=start_iter, num_workers=num_workers)
+        assert batches(resumed, 4) == expected[start_iter : start_iter + 4]
+
+
+def test_workers_share_what_is_repeated(monkeypatch):
+    whole, parts = batches(repeating(total_batch_size=4), 20), []
+    for rank in range(2):
+        share(monkeypatch, rank, 2)
+        parts.append(batches(repeating(total_batch_size=4), 20))
+    assert whole == [a + b for a, b in zip(*parts, strict=True)]
 
 
 def test_orientation_of_images(image_dicts):

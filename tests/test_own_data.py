@@ -178,8 +178,25 @@ def test_name_of_another_data_set(data):
 def test_incomplete_flags(data):
     assert "go together" in message(prepare, job("--train-json", "x.json"))
     assert "--train-json and --train-images" in message(prepare, job(*flags(data, "val")))
+    assert "nothing to evaluate on" in message(prepare, job("--eval-only"))
     evaluation = job("--eval-only", *flags(data, "train"))
     assert "--val-json and --val-images" in message(prepare, evaluation)
+
+
+@pytest.mark.parametrize(
+    "config, override",
+    [
+        (CONFIG, ["MODEL.SCOPENET.NUM_CLASSES", "{}"]),
+        ("ScopeNet_R_50_FPN_1x.py", ["model.num_classes={}"]),
+    ],
+)
+def test_another_number_of_classes_than_the_jsons_is_refused(data, config, override):
+    def given(number: int):
+        return job(*flags(data), *(x.format(number) for x in override), config=config)
+
+    text = message(prepare, given(5))
+    assert text.startswith(f"{override[0].partition('=')[0]} is 5, but the json has 3 categories")
+    prepare(given(3))
 
 
 @pytest.mark.parametrize(
@@ -394,8 +411,27 @@ def test_training_on_unclean_data(finished):
     assert len(images) == 2 and all(x.startswith("validation/") for x in images)
     steps = {k: [x.step for x in events.Scalars(k)] for k in ("validation/total", "bbox/AP")}
     assert steps["validation/total"] == steps["bbox/AP"] == [2, 6]
-    assert (output / "model_best.pth").is_file()
+    assert (output / "model_best.pth").is_file() == (results["bbox"]["AP"] > 0)
+    assert ("ends with an AP of 0" in log) == (results["bbox"]["AP"] == 0)
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize("filter_empty, expected", [(None, 4), ("True", 0)])
+def test_images_without_objects_are_trained_on(data, tmp_path, filter_empty, expected):
+    def empty(content):
+        content["annotations"] = [x for x in content["annotations"] if x["image_id"] in (1, 2)]
+        crowd = content["annotations"][0] | {"id": 99, "image_id": 3, "iscrowd": 1}
+        content["annotations"].append(crowd)
+
+    edit(data / "train.json", empty)
+    more = ["SOLVER.IMS_PER_BATCH", "1", "SOLVER.MAX_ITER", "6", "SOLVER.BASE_LR", "0.001"]
+    more += ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", filter_empty] if filter_empty else []
+    main(job(*flags(data, "train"), *tiny(tmp_path / "out", *more)))
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert ("4 of 6 images have no objects, and are trained on as such" in log) == (expected > 0)
+    assert f"{2 + expected} images to train on" in log
+    checkpoint = torch.load(tmp_path / "out" / "model_final.pth", weights_only=True)
+    assert all(x.isfinite().all() for x in checkpoint["model"].values())
 
 
 def test_class_names_that_are_no_formulas_are_drawn(data):

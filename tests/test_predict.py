@@ -106,6 +106,72 @@ def test_results_are_what_coco_evaluates(data, tmp_path):
     assert first["file_name"] == "000000000001.png" and first["loc_score"] == pytest.approx(0.9)
 
 
+def test_ids_of_ones_own_json(detector_files, data, photos, tmp_path):
+    content = json.loads((data / f"{VAL}.json").read_text())
+    for x in content["images"]:  # in deep/, but for the last one
+        x["file_name"] = f"deep/{x['file_name']}" if x["id"] < 4 else x["file_name"]
+    for x in (*content["images"], *content["categories"]):
+        x["id"] = 1000 - x["id"]
+    truth, results = tmp_path / "truth.json", tmp_path / "x.json"
+    truth.write_text(json.dumps(content | {"annotations": []}))
+    (photos / "deep").mkdir()
+    for path in sorted(photos.glob("*.png"))[:3]:
+        path.rename(photos / "deep" / path.name)
+    inputs = ["--input", photos / "deep", photos, "--json", results]
+    predict(*detector_files, *inputs, "--images-json", truth, "--confidence-threshold", 0.1)
+    records = json.loads(results.read_text())
+    # The detector's classes are the json's, and its own data set, which has ids of 1 to 3, is gone.
+    assert {(x["image_id"], Path(x["file_name"]).stem[-1]) for x in records} == {
+        (1000 - i, str(i)) for i in (1, 2, 3, 4)
+    }
+    for x in records:
+        assert x["category_id"] == 1000 - 1 - ["red", "green", "blue"].index(x["category_name"])
+
+
+@pytest.mark.parametrize(
+    "change, part",
+    [
+        (lambda x: x["images"].pop(), "000000000004.png is none of the images of"),
+        (lambda x: x["categories"].pop(), "has no category blue"),
+    ],
+)
+def test_a_json_of_other_images_or_classes(detector_files, data, photos, tmp_path, change, part):
+    content = json.loads((data / f"{VAL}.json").read_text())
+    change(content)
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    arguments = ["--input", photos, "--json", tmp_path / "x.json"]
+    ids = ["--images-json", tmp_path / "truth.json"]
+    assert part in ends_with(*detector_files, *arguments, *ids)
+    assert not (tmp_path / "x.json").exists()
+    only_pictures = ["--input", photos, "--output", tmp_path / "out"]
+    assert "give --input and --json" in ends_with(*detector_files, *only_pictures, *ids)
+
+
+def test_nothing_above_the_threshold_is_told(detector_files, photos, tmp_path, capsys):
+    arguments = ["--input", photos, "--json", tmp_path / "x.json"]
+    predict(*detector_files, *arguments, "--confidence-threshold", 0.0)
+    capsys.readouterr()
+    highest = max(x["score"] for x in json.loads((tmp_path / "x.json").read_text()))
+    predict(*detector_files, *arguments, "--confidence-threshold", 0.999)
+    told = f"with a score of 0.999 or more, the highest is {int(100 * highest) / 100:g};"
+    assert highest < 0.999 and told in capsys.readouterr().out
+    assert json.loads((tmp_path / "x.json").read_text()) == []
+
+
+@pytest.mark.parametrize("width", [120, 320, 480, 599, 600, 640, 1500])
+def test_text_and_scale_of_a_legend_are_apart(width):
+    found = one_box([1.0] * 4)
+    picture = draw(np.full((1500, width, 3), 128, np.uint8), found, ["x"], borders=True)
+    legend = picture[1500:].astype(int)
+    is_text = legend.min(2) > 180
+    is_scale = legend.max(2) - legend.min(2) > 100
+    rows, columns = (np.flatnonzero(is_scale.sum(axis) > 2) for axis in (1, 0))
+    assert is_text.any() and rows.size and columns.size > width / 3
+    around = is_text[rows.min() : rows.max() + 1, columns.min() - width // 40 : columns.max() + 1]
+    assert not around.any()
+    assert not is_text[:, [0, -1]].any()  # nothing is cut off
+
+
 def test_image_ids():
     assert image_ids(["a/000000000139.jpg", "b/7.png"]) == [139, 7]
     assert image_ids(["a/7.jpg", "b/7.png"]) == [1, 2]

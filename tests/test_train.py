@@ -455,7 +455,7 @@ def test_two_workers_train_as_one_does(coco, one_worker, tmp_path):
     done = start(str(SCRIPT), *arguments, *coco_overrides(tmp_path), datasets=coco, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No GPU found: running on the CPU." in done.stderr
-    assert "World size: 2" in done.stdout
+    assert "by 2 workers on cpu" in done.stdout
     assert_is_the_run_of_one_worker(tmp_path, one_worker)
 
 
@@ -465,7 +465,7 @@ def test_torchrun(coco, one_worker, tmp_path):
     arguments = ["--config-file", f"configs/{ONE_X}", *coco_overrides(tmp_path)]
     done = start(*torchrun, str(SCRIPT), *arguments, datasets=coco, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "World size: 2" in done.stdout + done.stderr
+    assert "by 2 workers on cpu" in done.stdout + done.stderr
     assert_is_the_run_of_one_worker(tmp_path, one_worker)
 
 

@@ -176,7 +176,15 @@ def test_a_new_run_replaces_an_old_one(folder):
 
 def test_no_ap_is_never_the_best(folder):
     assert best_after(folder, [math.nan]) == {}
-    assert best_after(folder, [math.nan, 0.0, math.nan])["model"]["weight"] == 1
+    assert best_after(folder, [math.nan, 0.1, math.nan])["model"]["weight"] == 1
+
+
+def test_zero_is_never_the_best(folder, caplog):
+    caplog.set_level("INFO", "scopenet")
+    assert best_after(folder, [0.0, 0.0]) == {}
+    assert caplog.text.count("bbox/AP is 0: no checkpoint is the best yet.") == 2
+    assert best_after(folder, [0.0, 0.1, 0.0])["model"]["weight"] == 1
+    assert caplog.text.count("is 0") == 3
 
 
 def test_the_best_is_never_the_one_to_resume_from(tmp_path):

@@ -16,7 +16,7 @@ from detectron2.structures import BoxMode
 from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
 from .coco_json import classes_of
-from .labels import uncollected, usable_classes, usable_labels
+from .labels import keep_labels, uncollected, usable_labels
 
 Entry = dict[str, str]  # of DATASETS.CUSTOM, with these fields:
 FIELDS = ("name", "json", "images")
@@ -108,7 +108,7 @@ def register(entry: Entry) -> None:
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
     if "://" not in images and not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    classes = usable_classes(json_file)
+    kept = keep_labels(json_file)
     if name in DatasetCatalog:
         if not is_custom(name):
             raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
@@ -117,8 +117,9 @@ def register(entry: Entry) -> None:
     DatasetCatalog.register(name, lambda: load(json_file, images))
     metadata = MetadataCatalog.get(name)
     metadata.set(json_file=json_file, image_root=images, evaluator_type="coco", is_custom=True)
-    ids = {number: i for i, number in enumerate(classes)}
-    metadata.set(thing_classes=[*classes.values()], thing_dataset_id_to_contiguous_id=ids)
+    ids = {number: i for i, number in enumerate(kept.classes)}
+    metadata.set(thing_classes=[*kept.classes.values()], thing_dataset_id_to_contiguous_id=ids)
+    metadata.set(num_images=kept.num_images)
 
 
 def register_available(cfg: CfgNode) -> None:

@@ -38,15 +38,11 @@ class Kept(NamedTuple):
 
     state: tuple[int, int] | None  # its time and size; None if there is none
     classes: dict[Any, str]  # see `classes_of`
+    num_images: int
     packed: bytes
 
 
 _kept: dict[str, Kept] = {}  # by path
-
-
-def usable_classes(path: str) -> dict[Any, str]:
-    """Return the names of the categories by their ids, see :func:`usable_labels`."""
-    return _keep(path).classes
 
 
 @uncollected()
@@ -54,12 +50,14 @@ def usable_labels(path: str) -> tuple[Json, Counter[str]]:
     """Return what can be used of a COCO json, of annotations ``FIELDS``, as objects of the caller's
     own, and count what is left out; see :func:`~.coco_json.read_coco_json`, also for errors, and
     :func:`~.coco_json.clean`."""
-    content, dropped = marshal.loads(_keep(path).packed)
+    content, dropped = marshal.loads(keep_labels(path).packed)
     return content, Counter(dropped)
 
 
 @uncollected()
-def _keep(path: str) -> Kept:
+def keep_labels(path: str) -> Kept:
+    """Read and clean a COCO json, unless that was done and the file is the same, see
+    :func:`usable_labels`."""
     state = _state(path)
     if path not in _kept or _kept[path].state != state:
         content, dropped = clean(read_coco_json(path))
@@ -69,7 +67,9 @@ def _keep(path: str) -> Kept:
                 for field in entry.keys() - fields:
                     del entry[field]
         kept = {part: content[part] for part in REQUIRED}
-        _kept[path] = Kept(state, classes_of(kept), marshal.dumps((kept, dict(dropped))))
+        _kept[path] = Kept(
+            state, classes_of(kept), len(kept["images"]), marshal.dumps((kept, dict(dropped)))
+        )
     return _kept[path]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
-from detectron2.data.samplers import InferenceSampler
+from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -28,10 +28,35 @@ GROUP_SIZE = 2
 BLANK_SIZE = (64, 64)  # px, of what stands for an unreadable image in evaluation
 
 
-def shuffled_indices(size: int, seed: int) -> Iterator[int]:
-    """Yield 0 ... size - 1 in a new random order, again and again without end."""
+def shuffled_indices(
+    size: int, seed: int, repeat_factors: Sequence[float] | None = None
+) -> Iterator[int]:
+    """Yield 0 ... size - 1 in a new random order, again and again without end.
+
+    With ``repeat_factors``, each at least 1, an index comes so many times in an epoch: on average,
+    as fractions are rounded up or down at random, on which seed and epoch decide.
+    """
+    factors = np.ones(size) if repeat_factors is None else np.asarray(repeat_factors, float)
+    whole = np.floor(factors).astype(int)
     for epoch in count():
-        yield from np.random.default_rng((seed, epoch)).permutation(size).tolist()
+        is_up = np.random.default_rng((seed, epoch, 1)).random(size) < factors - whole
+        indices = np.repeat(np.arange(size), whole + is_up)
+        yield from np.random.default_rng((seed, epoch)).permutation(indices).tolist()
+
+
+def repeat_factors_of(dicts: Sequence[dict], threshold: float, *, sqrt: bool) -> list[float]:
+    """Compute Detectron2's repeat factors: images with a class that is in less than ``threshold``
+    of all images, in (0, 1], come more often; the log says how much."""
+    labelled = [{"annotations": x.get("annotations", [])} for x in dicts]
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        labelled, threshold, sqrt
+    ).tolist()
+    logging.getLogger(__name__).info(
+        f"{sum(x > 1 for x in factors)} of {len(factors)} images have a class that is in less than "
+        f"{threshold:g} of all images, and come up to {max(factors):.1f} times an epoch, which is "
+        f"{sum(factors):.0f} images."
+    )
+    return factors
 
 
 class SeededBatchSampler(Sampler):
@@ -47,6 +72,7 @@ class SeededBatchSampler(Sampler):
             groups, which are less to pad for a worker whose slice is made of whole ones; the groups
             of a batch are of either orientation. None to mix all.
         group_size: images of a group, whatever the number of workers is.
+        repeat_factors: see :func:`shuffled_indices`.
     """
 
     def __init__(
@@ -56,6 +82,7 @@ class SeededBatchSampler(Sampler):
         seed: int,
         is_wide: Sequence[bool] | None,
         group_size: int = GROUP_SIZE,
+        repeat_factors: Sequence[float] | None = None,
     ):
         self.num_workers, self.rank = comm.get_world_size(), comm.get_rank()
         if size == 0:
@@ -66,12 +93,12 @@ class SeededBatchSampler(Sampler):
                 f"worker processes, {self.num_workers}."
             )
         self.size, self.batch_size, self.seed, self.is_wide = size, batch_size, seed, is_wide
-        self.group_size = group_size
+        self.group_size, self.repeat_factors = group_size, repeat_factors
         self.start_iter = 0
 
     def _grouped_indices(self) -> Iterator[int]:
         groups: dict[bool, list[int]] = {False: [], True: []}
-        for index in shuffled_indices(self.size, self.seed):
+        for index in shuffled_indices(self.size, self.seed, self.repeat_factors):
             group = groups[bool(self.is_wide and self.is_wide[index])]
             group.append(index)
             if len(group) == self.group_size:
@@ -199,6 +226,8 @@ def build_train_loader(
     aspect_ratio_grouping: bool = True,
     group_size: int = GROUP_SIZE,
     max_unreadable: int = 0,
+    repeat_threshold: float = 0.0,
+    repeat_sqrt: bool = True,
 ) -> DataLoader:
     """Load seeded batches of dicts in Detectron2's format, without unusable boxes, from
     ``loader.batch_sampler.start_iter`` on. What :class:`SeededBatchSampler` refuses, and too many
@@ -211,10 +240,14 @@ def build_train_loader(
         aspect_ratio_grouping: groups of ``group_size`` hold either wide or high images only, but
             for those that take the place of an unreadable one.
         max_unreadable: different unreadable files that may be met in this process.
+        repeat_threshold: if not 0, see :func:`repeat_factors_of`, for ``repeat_sqrt`` too.
     """
+    usable, factors = drop_unusable_boxes(dataset), None
+    if repeat_threshold and usable:
+        factors = repeat_factors_of(usable, repeat_threshold, sqrt=repeat_sqrt)
     is_wide = [x["width"] > x["height"] for x in dataset] if aspect_ratio_grouping else None
-    sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide, group_size)
-    images = SeededDataset(drop_unusable_boxes(dataset), mapper, max_unreadable=max_unreadable)
+    sampler = SeededBatchSampler(len(dataset), total_batch_size, seed, is_wide, group_size, factors)
+    images = SeededDataset(usable, mapper, max_unreadable=max_unreadable)
     workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
     return ReportingLoader(images, batch_sampler=sampler, **workers)
 

@@ -41,6 +41,16 @@ def drop_unusable_boxes(dicts: Sequence[dict]) -> list[dict]:
     return kept
 
 
+def report_empty(dicts: Sequence[dict]) -> None:
+    """Say in the log how many images have no objects, crowds aside."""
+    number = sum(all(x.get("iscrowd") for x in sample.get("annotations", [])) for sample in dicts)
+    if number:
+        logging.getLogger(__name__).info(
+            f"{number} of {len(dicts)} images have no objects, and are trained on as such "
+            "(DATALOADER.FILTER_EMPTY_ANNOTATIONS True leaves them out)."
+        )
+
+
 def _problem_of_box(annotation: dict, sample: dict) -> str:
     if annotation.get("bbox_mode") not in _MODES:
         return ""

@@ -3,12 +3,21 @@
 import difflib
 import math
 import os
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from omegaconf import DictConfig, OmegaConf
 
-from ..config_file import Config, all_keys, num_classes_of, read_config, settings_of, target_of
+from ..config_file import (
+    Config,
+    all_keys,
+    num_classes_of,
+    read_config,
+    repeat_factors_of,
+    settings_of,
+    target_of,
+)
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import check_view_sizes
 
@@ -60,6 +69,18 @@ def check_num_classes(key: str, num_classes: int, names: tuple[str, ...]) -> Non
             )
 
 
+def check_class_override(
+    overrides: Sequence[str], before: tuple[str, int] | None, after: tuple[str, int] | None
+) -> None:
+    """Raise a ConfigError if an override gives a number of classes that is not that of the data of
+    one's own; ``before`` and ``after`` these are read, key and number."""
+    if before != after and any(x.partition("=")[0] == before[0] for x in overrides):
+        raise ConfigError(
+            f"{before[0]} is {before[1]}, but the json has {after[1]} categories; leave the key "
+            "out, it is set by the json."
+        )
+
+
 def check_ignored_keys(cfg: CfgNode) -> None:
     """Raise a ConfigError if a key of another architecture was changed: ScopeNet ignores it."""
     defaults = get_cfg()
@@ -75,7 +96,8 @@ def check_ignored_lazy_keys(lazy: DictConfig) -> None:
     """Raise a ConfigError if a LazyConfig sets something of Detectron2's layout that this trainer
     does otherwise."""
     loader, train = lazy.dataloader.train, lazy.train
-    ignored = [f"dataloader.train.{k}" for k in loader if k not in _LAZY_LOADER and loader[k]]
+    used = _LAZY_LOADER | ({"sampler"} if repeat_factors_of(lazy) else set())
+    ignored = [f"dataloader.train.{k}" for k in loader if k not in used and loader[k]]
     if target_of(loader) is not build_detection_train_loader:
         ignored.append("dataloader.train._target_")
     ignored += [f"train.ddp.{k}" for k, is_set in train.get("ddp", {}).items() if is_set]

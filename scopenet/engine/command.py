@@ -11,15 +11,16 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 
-from ..config_file import find_config, read_config, settings_of
+from ..config_file import find_config, num_classes_of, read_config, settings_of
 from ..data.custom import add_flags, entries_of_flags, use_custom_datasets
 from ..errors import ConfigError, one_sentence_errors
 from .checkpoint import SafeCheckpointer, check_same_classes
-from .checks import check_config, check_weights, scaling_advice
+from .checks import check_class_override, check_config, check_weights, scaling_advice
 from .launch import go_on_after_restart, launch
 from .lazy import trainer_for
+from .schedule import fit_schedule
+from .screen import Summary, start_logs
 from .trainer import Trainer
 
 
@@ -34,20 +35,22 @@ def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     if not args.config_file:
         raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
     config = read_config(args.config_file, args.opts)
+    named = num_classes_of(config)
     use_custom_datasets(config, entries_of_flags(args), training=not args.eval_only)
+    check_class_override(args.opts, named, num_classes_of(config))
     check_config(config, training=not args.eval_only)
     cfg = settings_of(config)
+    if args.eval_only and not cfg.DATASETS.TEST:
+        raise ConfigError(
+            "--eval-only has nothing to evaluate on; name a data set in DATASETS.TEST, or give "
+            "--val-json and --val-images."
+        )
     if args.eval_only and not args.resume and not cfg.MODEL.WEIGHTS:
         raise ConfigError("--eval-only needs weights; set MODEL.WEIGHTS or give --resume.")
     check_weights(cfg.MODEL.WEIGHTS)
+    if not args.eval_only:
+        fit_schedule(cfg)
     return trainer_for(config), cfg
-
-
-def log_to_file(output_dir: str) -> None:
-    """Send what this package logs to where Detectron2's ``default_setup`` sends its own."""
-    logger = logging.getLogger("scopenet")
-    if not logger.handlers:
-        setup_logger(output_dir, comm.get_rank(), name="scopenet", enable_propagation=True)
 
 
 def evaluate(trainer_class: type[Trainer], cfg: CfgNode, *, resume: bool) -> dict:
@@ -71,19 +74,34 @@ def evaluate(trainer_class: type[Trainer], cfg: CfgNode, *, resume: bool) -> dic
     return results
 
 
+def zero_advice(results: dict | None) -> str:
+    """Say what to do about a training that ends with an AP of 0, or ""."""
+    if (results or {}).get("bbox", {}).get("AP") != 0:
+        return ""
+    return (
+        "The training ends with an AP of 0: the detector has learned nothing that can be used. If "
+        "the losses were still falling, raise SOLVER.EPOCHS or SOLVER.MAX_ITER; if not, look at "
+        "the learning rate and at what scopenet check says of the data."
+    )
+
+
 def main(args: argparse.Namespace) -> dict | None:
     """Do the work of one worker process; return the results of the last evaluation."""
     trainer_class, cfg = prepare(args)
     cfg.freeze()
+    screen = start_logs(cfg.OUTPUT_DIR)
     default_setup(trainer_class.source_config(cfg), args)
-    log_to_file(cfg.OUTPUT_DIR)
     if args.eval_only:
+        screen.is_short = False
         return evaluate(trainer_class, cfg, resume=args.resume)
     if advice := scaling_advice(args.config_file, args.opts):
         logging.getLogger(__name__).warning(advice)
     trainer = trainer_class(cfg)
     trainer.resume_or_load(resume=args.resume)
+    trainer.register_hooks([Summary(screen)])
     trainer.train()
+    if advice := zero_advice(trainer.last_results):
+        logging.getLogger(__name__).warning(advice)
     return trainer.last_results
 
 

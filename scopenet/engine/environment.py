@@ -1,7 +1,9 @@
 """What a run ran on, for its record."""
 
 import platform
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -37,3 +39,12 @@ def hardware(device: str) -> str:
 
 def versions() -> str:
     return f"Python {platform.python_version()}, torch {torch.__version__}, detectron2 {D2_VERSION}"
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had at once, in bytes: of its GPU, or else of
+    the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -15,8 +15,9 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..config_file import Config, to_yaml
+from ..data.augmentation import train_mapper
 from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loader
-from ..data.unusable import drop_unusable_boxes
+from ..data.unusable import drop_unusable_boxes, report_empty
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
 from .checkpoint import SafeCheckpointer
@@ -94,17 +95,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def train_data(cls, cfg: CfgNode) -> dict:
-        """Return "dataset", "mapper" and "num_workers" of the training loader; raise a ConfigError
-        if another sampler than Detectron2's default is asked for."""
-        if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-            raise ConfigError(
-                f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN}, but only "
-                "TrainingSampler can be resumed; remove the key."
-            )
+        """Return "dataset", "mapper" and "num_workers" of the training loader."""
         filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
+        if not filter_empty:
+            report_empty(dicts)
         return {
-            "dataset": get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty),
-            "mapper": DatasetMapper(cfg, is_train=True),
+            "dataset": dicts,
+            "mapper": train_mapper(cfg),
             "num_workers": cfg.DATALOADER.NUM_WORKERS,
         }
 
@@ -135,7 +133,29 @@ class Trainer(DefaultTrainer):
             seed=cfg.SEED,
             aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             max_unreadable=cfg.DATALOADER.MAX_UNREADABLE_IMAGES,
+            repeat_threshold=cls.repeat_threshold(cfg),
+            repeat_sqrt=cfg.DATALOADER.REPEAT_SQRT,
         )
+
+    @classmethod
+    def repeat_threshold(cls, cfg: CfgNode) -> float:
+        """Return ``DATALOADER.REPEAT_THRESHOLD`` where ``SAMPLER_TRAIN`` uses it, else 0; raise a
+        ConfigError for a sampler that is not known here, or a threshold that repeats nothing."""
+        sampler, threshold = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD
+        if sampler == "TrainingSampler":
+            return 0.0
+        if sampler != "RepeatFactorTrainingSampler":
+            raise ConfigError(
+                f"DATALOADER.SAMPLER_TRAIN is {sampler}, but only TrainingSampler and "
+                "RepeatFactorTrainingSampler can be resumed; remove the key."
+            )
+        if not 0 < threshold <= 1:
+            raise ConfigError(
+                f"RepeatFactorTrainingSampler with DATALOADER.REPEAT_THRESHOLD {threshold:g} "
+                "makes no sense; images of classes that are in a smaller part of all images than "
+                "that come more often, for instance 0.3."
+            )
+        return threshold
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):

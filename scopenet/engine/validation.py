@@ -164,7 +164,9 @@ class BestCheckpoint(AtEvaluation):
 
     def look(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, 0))
-        if not value > self.best:
+        if value == 0 and self.best <= 0:
+            logging.getLogger(__name__).info(f"{self.metric} is 0: no checkpoint is the best yet.")
+        if not value > max(self.best, 0):
             return
         self.best = value
         best = {"metric": self.metric, "value": value, "iteration": iteration}

@@ -1,25 +1,37 @@
 """The subcommand ``predict``: look at images, a video or a webcam, write or show what is found."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectron2.structures import Instances
 from tqdm import tqdm
 
 from ..cli import add_detector, add_overrides
+from ..data.coco_json import Json, read_coco_json
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
 from ..images import find_images, listed, read_image
-from .files import check_file, coco_results, image_ids, plan_pictures, write_results
+from .files import (
+    category_ids,
+    check_file,
+    coco_results,
+    image_ids,
+    image_ids_of,
+    plan_pictures,
+    write_results,
+)
 from .pictures import draw, write_picture
 from .tiles import check_tiling, predict_tiles
 from .video import CODECS, run_video
 
 # From an image, its number and its file's name, to a picture of what is found, if it is wanted.
-Look = Callable[[np.ndarray, int, str, bool], np.ndarray | None]
+Look = Callable[[np.ndarray, int | str, str, bool], np.ndarray | None]
 
 
 def add_look(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +54,32 @@ def load_detector(args: argparse.Namespace) -> Detector:
     return Detector.load(args.model, weights=args.weights, device=args.device, overrides=args.opts)
 
 
+class Watched:
+    """A detector that keeps the highest score it has given, 0 before there is any."""
+
+    def __init__(self, detector: Detector):
+        self.detector, self.highest = detector, 0.0
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        found = self.detector(image)
+        self.highest = max([self.highest, *found["instances"].scores.tolist()])
+        return found
+
+
+def nothing_found(highest: float, score_thresh: float) -> str:
+    """Say why nothing was found."""
+    if highest == 0:
+        return "Nothing was found, whatever the score."
+    rounded = math.floor(100 * highest) / 100
+    return (
+        f"Nothing was found with a score of {score_thresh:g} or more, the highest is {rounded:g}; "
+        "see what there is by --confidence-threshold."
+    )
+
+
 def look_at(
     image: np.ndarray,
-    detector: Detector,
+    detector: Detector | Watched,
     *,
     score_thresh: float,
     tile: int | None = None,
@@ -67,19 +102,23 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--webcam", type=int, nargs="?", const=0, help="its number, 0 by default")
     parser.add_argument("--output", type=Path, help="folder or file of the pictures, or a video")
     parser.add_argument("--json", type=Path, help="file of the detections, in COCO's format")
+    ids = "COCO json of the images, whose image and category ids the detections take"
+    parser.add_argument("--images-json", type=Path, metavar="JSON", help=ids)
     borders = "colour each border by its own confidence"
     parser.add_argument("--borders", action="store_true", help=borders)
     add_overrides(parser)
     return parser
 
 
-def look_at_files(args: argparse.Namespace, look: Look) -> tuple[int, int]:
-    """Write pictures of image files; one that cannot be read is reported and left out. Returns how
-    many were looked at, and how many left out."""
+def look_at_files(args: argparse.Namespace, look: Look, content: Json | None) -> tuple[int, int]:
+    """Write pictures of image files, which have the ids of a COCO json if there is its ``content``;
+    one that cannot be read is reported and left out. Returns how many were looked at, and how many
+    left out."""
     files = find_images(args.input)
+    ids = image_ids_of(files, content, args.images_json) if content else image_ids(files)
     pictures = plan_pictures(files, args.output) if args.output else [None] * len(files)
     left_out = 0
-    for file, picture, number in tqdm(list(zip(files, pictures, image_ids(files), strict=True))):
+    for file, picture, number in tqdm(list(zip(files, pictures, ids, strict=True))):
         try:
             drawn = look(read_image(file), number, str(file), picture is not None)
             if picture:
@@ -110,20 +149,32 @@ def run(args: argparse.Namespace) -> None:
         check_file(args.json, "--json", "a .json file", [".json"])
     if args.output and not args.input:
         check_file(args.output, "--output", f"an {listed(list(CODECS))} file", CODECS)
+    if args.images_json and not (args.input and args.json):
+        raise ConfigError("--images-json gives --json the ids of images; give --input and --json.")
+    content = read_coco_json(args.images_json) if args.images_json else None
     detector, records = load_detector(args), []
+    if content:
+        ids = category_ids(detector.class_names, content, args.images_json)
+        detector = replace(detector, category_ids=ids)
+    watched = Watched(detector)
     score_thresh, tiling = args.confidence_threshold, {"tile": args.tile, "overlap": args.overlap}
 
-    def look(image: np.ndarray, number: int, name: str, is_drawn: bool) -> np.ndarray | None:
-        found = look_at(image, detector, score_thresh=score_thresh, **tiling)
+    def look(image: np.ndarray, number: int | str, name: str, is_drawn: bool) -> np.ndarray | None:
+        found = look_at(image, watched, score_thresh=score_thresh, **tiling)
         records.extend(coco_results(found, detector, number, name))
         return draw(image, found, detector.class_names, borders=args.borders) if is_drawn else None
 
-    done, left_out = (look_at_files if args.input else look_at_frames)(args, look)
+    if args.input:
+        done, left_out = look_at_files(args, look, content)
+    else:
+        done, left_out = look_at_frames(args, look)
     if args.json:
         write_results(records, args.json)
     what = "image" if args.input else "frame"
     where = " and ".join(str(x) for x in (args.output, args.json) if x)
     written = f"; written to {where}" if where else ""
     print(f"{done} {what}{'s' * (done != 1)} looked at{written}.")
+    if done and not records:
+        print(nothing_found(watched.highest, score_thresh))
     if left_out:
         raise ConfigError(f"{left_out} of {done + left_out} {what}s could not be read.")

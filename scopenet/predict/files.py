@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.structures import Instances
 
 from ..atomic import write_text
+from ..data.coco_json import Json
 from ..detector import Detector
 from ..errors import ConfigError
 from ..images import listed
@@ -67,8 +68,37 @@ def image_ids(names: Sequence[str | Path]) -> list[int]:
     return list(range(1, len(stems) + 1))
 
 
+def image_ids_of(files: Sequence[Path], content: Json, name: Path) -> list[int | str]:
+    """Find each image's id in the ``content`` of the COCO json ``name``, whose file names start
+    from any folder; a ConfigError names a file that is not in it, or twice."""
+    known = {x["file_name"]: x["id"] for x in content["images"]}
+    ids: dict[int | str, Path] = {}
+    for file in files:
+        path = file.absolute()
+        tails = (Path(*path.parts[i:]).as_posix() for i in range(len(path.parts)))
+        found = next((known[x] for x in tails if x in known), None)
+        if found is None:
+            raise ConfigError(f"{file} is none of the images of {name}.")
+        if found in ids:
+            raise ConfigError(f"{ids[found]} and {file} are the same image of {name}, {found}.")
+        ids[found] = file
+    return list(ids)
+
+
+def category_ids(class_names: Sequence[str], content: Json, name: Path) -> list[int | str]:
+    """Find the ids of classes in the ``content`` of the COCO json ``name``; a ConfigError names one
+    that is not in it."""
+    known = {x["name"]: x["id"] for x in content["categories"]}
+    if unknown := [x for x in class_names if x not in known]:
+        raise ConfigError(
+            f"{name} has no category {unknown[0]}, which the detector finds; leave --images-json "
+            "out, or give the json of its own data."
+        )
+    return [known[x] for x in class_names]
+
+
 def coco_results(
-    instances: Instances, detector: Detector, image_id: int, file_name: str
+    instances: Instances, detector: Detector, image_id: int | str, file_name: str
 ) -> list[dict]:
     """Make records that COCO's evaluation reads, boxes XYWH in px of the image, with the names of
     the file and of the class and, of a ScopeNet, the confidences of the box and of its borders

@@ -20,6 +20,7 @@ from ..visualization import CONFIDENCE_COLORS, CONFIDENCES
 
 MIN_SIDE = 640  # px, of a picture's longer side; smaller images are enlarged
 DARK = "#1b1e23"
+NARROW = 600  # px; a legend's text has no room beside its scale in narrower pictures
 
 
 def draw(
@@ -109,16 +110,20 @@ def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances) ->
 
 @lru_cache(maxsize=8)
 def _legend(width: int) -> np.ndarray:
-    """Draw the scale of the colours, BGR uint8 (H, ``width``, 3)."""
-    height = max(48, width // 22)
-    size = height / 4.6
+    """Draw the scale of the colours, BGR uint8 (H, ``width``, 3); what they mean stands to the left
+    of it or, in a narrow picture, above."""
+    row = max(48, width // 22)
+    is_narrow = width < NARROW
+    height, size = row * 3 // 2 if is_narrow else row, min(row / 4.6, width / 20)
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=DARK)
-    canvas, axis = FigureCanvasAgg(figure), figure.add_axes((0.42, 0.52, 0.5, 0.22))
-    figure.text(0.03, 0.5, "confidence of each border", color="w", fontsize=size, va="center")
+    place = (0.14, 0.37, 0.72, 0.15) if is_narrow else (0.42, 0.52, 0.5, 0.22)
+    canvas, axis = FigureCanvasAgg(figure), figure.add_axes(place)
+    y = 0.78 if is_narrow else 0.5
+    figure.text(0.03, y, "confidence of each border", color="w", fontsize=size, va="center")
     colors = ScalarMappable(CONFIDENCES, CONFIDENCE_COLORS)
     bar = figure.colorbar(colors, cax=axis, orientation="horizontal", ticks=(0.5, 0.75, 1.0))
     bar.outline.set_visible(False)
     axis.set_xticklabels(["≤ 50 %", "75 %", "100 %"])
-    axis.tick_params(colors="w", labelsize=size, length=0, pad=height / 20)
+    axis.tick_params(colors="w", labelsize=size, length=0, pad=row / 20)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :width, 2::-1])

@@ -44,11 +44,16 @@ def build_scopenet(cfg: CfgNode) -> ScopeNet:
     return build_model(cfg)
 
 
-def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
-    """Resize (height, width) as training does, at the middle of ``INPUT.MIN_SIZE_TRAIN``."""
+def training_size(cfg: CfgNode) -> int:
+    """Return the middle of ``INPUT.MIN_SIZE_TRAIN``, px of the shorter side of an image."""
     sizes = sorted(cfg.INPUT.MIN_SIZE_TRAIN)
     is_range = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range"
-    middle = sum(sizes) // 2 if is_range else sizes[len(sizes) // 2]
+    return sum(sizes) // 2 if is_range else sizes[len(sizes) // 2]
+
+
+def training_sizes(cfg: CfgNode, height: int, width: int) -> tuple[int, int]:
+    """Resize (height, width) as training does, at :func:`training_size` and without jitter."""
+    middle = training_size(cfg)
     if middle == 0:  # Detectron2's way to leave images as they are
         return height, width
     return ResizeShortestEdge.get_output_shape(height, width, middle, cfg.INPUT.MAX_SIZE_TRAIN)

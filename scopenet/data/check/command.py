@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
 from tabulate import tabulate
 
 from ...atomic import write_json
@@ -19,7 +20,7 @@ from ...config_file import load_config
 from ...errors import ConfigError, refused
 from ..coco_json import check_entries, classes_of, clean, complete_entries, parse_json
 from ..custom import to_dicts
-from .borders import BorderCounts, build_scopenet, count_borders, find_narrow
+from .borders import BorderCounts, build_scopenet, count_borders, find_narrow, training_size
 from .findings import UNUSABLE, Finding, check_annotations, check_images
 from .pictures import draw_samples, plot_boxes
 
@@ -33,7 +34,11 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", type=Path, required=True, help="the COCO json to check")
     parser.add_argument("--images", type=Path, required=True, help="folder of its images")
-    parser.add_argument("--config-file", default=CONFIG, help="how training sees the images")
+    parser.add_argument(
+        "--config-file",
+        default=CONFIG,
+        help="of the training, with its overrides: how it sees the images",
+    )
     parser.add_argument("--output", type=Path, default=Path("output/check"))
     parser.add_argument("--num-samples", type=int, default=8, help="images to draw")
     parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a cleaned copy")
@@ -66,7 +71,7 @@ def check(args: argparse.Namespace) -> list[Finding]:
     write_findings(findings, args.output / "findings.csv")
     usable, dropped = clean(content, {x.id: x.kind for x in findings if x.kind in UNUSABLE})
     counts = count_borders(usable, cfg, model)
-    describe(content, findings, counts)
+    describe(content, findings, counts, seen(cfg))
     plot_boxes(counts, model, args.output / "boxes.png")
     if usable["images"]:
         dicts, names = to_dicts(usable, str(args.images)), [*classes_of(usable).values()]
@@ -85,15 +90,29 @@ def write_findings(findings: Sequence[Finding], path: Path) -> None:
         writer.writerows([x.severity, *x] for x in findings)
 
 
-def describe(content: dict[str, Any], findings: list[Finding], counts: BorderCounts) -> None:
-    """Print what was found."""
+def seen(cfg: CfgNode) -> str:
+    """Say at which size the images are judged."""
+    size, sizes = training_size(cfg), ", ".join(map(str, cfg.INPUT.MIN_SIZE_TRAIN))
+    middle = f", the middle of {sizes}" * (len(cfg.INPUT.MIN_SIZE_TRAIN) > 1)
+    return (
+        f"Judged with the shorter side of images at {size} px{middle} (INPUT.MIN_SIZE_TRAIN), the "
+        f"longer up to {cfg.INPUT.MAX_SIZE_TRAIN}; give the config and overrides of the training."
+        if size
+        else "Judged with images in their own size (INPUT.MIN_SIZE_TRAIN is 0)."
+    )
+
+
+def describe(
+    content: dict[str, Any], findings: list[Finding], counts: BorderCounts, judged: str
+) -> None:
+    """Print what was found, and at which size."""
     sizes = ", ".join(f"{len(content[k])} {k}" for k in ("images", "annotations", "categories"))
     print(f"\n{sizes}.\n")
     print(summary(findings) if findings else "Nothing is wrong.")
     if number := len(counts.is_missed):
         missed, borders = counts.is_missed.sum(), max(1, counts.bins.sum())
         print(
-            f"\nBoxes that no location of any level can represent: {missed} of {number} "
+            f"\n{judged}\nBoxes that no location of any level can represent: {missed} of {number} "
             f"({missed / number:.1%}).\nBorders beyond the nominal edges of the bins: "
             f"{counts.outside / borders:.1%} of {borders}."
         )

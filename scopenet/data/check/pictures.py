@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ...modeling import ScopeNet
+from ..augmentation import train_mapper
 from ..loader import seeded_rng
 from .borders import BorderCounts
 
@@ -77,7 +78,7 @@ def draw_samples(
     the same ones: what is stored on the left, what the network sees in training on the right."""
     folder.mkdir(parents=True, exist_ok=True)
     metadata = Metadata(thing_classes=class_names)
-    mapper = DatasetMapper(cfg, is_train=True)
+    mapper = train_mapper(cfg)
     labelled = [x for x in dicts if x["annotations"]] or dicts
     chosen = np.random.default_rng(0).permutation(len(labelled))[:number]
     for i in sorted(chosen.tolist()):
