@@ -26,6 +26,9 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.GUIDED_SCORE = True
     # A border is that of the "best_bin" (the paper), or the "expectation" over all bins.
     node.DECODING = "best_bin"
+    # Learn how far off borders may be: border_scores are then the probability to be off by at most
+    # a tenth of the box's side, and border_stds are in px.
+    node.BORDER_ERRORS = False
 
     # Positives: distance to the box centre, in strides.
     node.CENTER_RADIUS_CLS = 1.5

@@ -286,8 +286,8 @@ def test_bad_deltas_of_bins_not_chosen_do_no_harm():
     expected = detect(*maps, torch.tensor([64, 64]), **EXAMPLE)
     maps[2][0][[1, 2, 4, 7], 3, 4] = math.nan
     found = detect(*maps, torch.tensor([64, 64]), **EXAMPLE)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert torch.equal(ours, theirs)
+    for name in set(found._fields) - {"border_stds"}:
+        assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -68,7 +68,7 @@ def write_onnx(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images 
         values ONNX's TopK gives the first ones first, too."""
         return op.TopK(x, op.Shape(x), axis=-1, largest=int(descending), sorted=1)
 
-    names = {"input_names": ["image"], "output_names": list(Outputs._fields)}
+    names = {"input_names": ["image"], "output_names": graph.output_names}
     options = {"custom_translation_table": {torch.ops.aten.sort.stable: sort_stable}}
     with contextlib.redirect_stdout(io.StringIO()):  # the steps that it reports
         exported = torch.onnx.export(

@@ -11,7 +11,7 @@ from torch.fx.experimental import _config as shape_config
 from torch.nn import functional as F
 
 from ..modeling import ScopeNet
-from ..modeling.detection import detect
+from ..modeling.detection import Detections, detect
 from ..modeling.folding import fold_for_good
 
 MAX_SIDE = 16384  # px; without a bound the exporter's proofs on sizes overflow
@@ -32,9 +32,15 @@ class DetectionGraph(nn.Module):
         fold_for_good(self.model.backbone)
         self.reverses_channels = reverses_channels
 
+    @property
+    def output_names(self) -> list[str]:
+        """The names of what :meth:`forward` returns."""
+        has_stds = self.model.error_weights is not None
+        return [x for x in Detections._fields if has_stds or x != "border_stds"]
+
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Detect objects in an image (H, W, 3) uint8 BGR. Returns the fields of
-        :class:`~scopenet.modeling.detection.Detections`, in px of the image."""
+        :class:`~scopenet.modeling.detection.Detections` that the model has, in px of the image."""
         model = self.model
         height, width = image.shape[:2]
         if torch.compiler.is_exporting():
@@ -50,7 +56,8 @@ class DetectionGraph(nn.Module):
         maps = ([x[0] for x in levels] for levels in predictions)
         size = torch.stack([torch.scalar_tensor(x) for x in (height, width)])
         options = model.detection_options
-        return tuple(detect(*maps, model.log2_anchors, model.strides, size, **options))
+        found = detect(*maps, model.log2_anchors, model.strides, size, **options)
+        return tuple(x for x in found if x is not None)
 
 
 def capture(graph: DetectionGraph) -> torch.export.ExportedProgram:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .border_errors import error_loss, error_scales
+
 # How a border comes from its bins: that of the most probable one (the paper), or the expectation.
 DECODINGS = ("best_bin", "expectation")
 # Bounds of the two exponents of the network. e^t scales an anchor: the upper bound is the one of
@@ -126,6 +128,14 @@ class Borders(NamedTuple):
     def expect(self) -> Tensor:
         """Return the :func:`expected_distances` (P, 4) in px."""
         return expected_distances(self.log_probs, self.log2_anchors, self.deltas)
+
+    def error_loss(self, weights: Tensor, decoding: str) -> Tensor:
+        """Return :func:`.border_errors.error_loss` of what inference finds; only the weights are
+        taught by it."""
+        known = (x.detach() for x in (self.log_probs, self.log2_anchors, self.deltas))
+        distances = self.predict(decoding).detach()
+        scales = error_scales(weights, *known, distances)
+        return error_loss(scales, distances, self.gt_distances)
 
     def predict(self, decoding: str) -> Tensor:
         """Return the distances (P, 4) in px that inference finds, see ``DECODINGS``."""

@@ -21,6 +21,7 @@ from .bins import (
     decode_distances,
     expected_distances,
 )
+from .border_errors import error_scales, probability_right, standard_deviations
 from .head import split_bin_logits
 
 
@@ -32,19 +33,40 @@ class Detections(NamedTuple):
     classes: Tensor  # (K,) int64
     cls_scores: Tensor  # (K,) p_cls
     loc_scores: Tensor  # (K,) p_loc
-    border_scores: Tensor  # (K, 4) probability of the chosen bin of l, t, r, b
+    border_scores: Tensor  # (K, 4) of l, t, r, b: see `decode_locations`
+    border_stds: Tensor | None = None  # (K, 4) px, expected errors, where they are learned
+
+    def take(self, kept: Tensor) -> "Detections":
+        """Return the detections with the indices ``kept``."""
+        return Detections(*(None if x is None else x.index_select(0, kept) for x in self))
+
+
+class Decoded(NamedTuple):
+    """Holds the borders of P locations, NaN where an input that counts is not finite."""
+
+    distances: Tensor  # (P, 4) px
+    scores: Tensor  # (P, 4)
+    stds: Tensor | None  # (P, 4) px
 
 
 def decode_locations(
-    bin_logits: Tensor, deltas: Tensor, log2_anchors: Tensor, *, uncertainty: bool, decoding: str
-) -> tuple[Tensor, Tensor]:
-    """Decode border distances (P, 4) in px and the probability (P, 4) of the best bin of each
-    direction, NaN where an input that counts is not finite.
+    bin_logits: Tensor,
+    deltas: Tensor,
+    log2_anchors: Tensor,
+    *,
+    uncertainty: bool,
+    decoding: str,
+    error_weights: Tensor | None = None,
+) -> Decoded:
+    """Decode border distances and how sure they are: the probability of the best bin or, with
+    ``error_weights``, that of being right, and the standard deviation of the error.
 
     Args:
         bin_logits, deltas: (P, 4 (N+1)) and (P, 4 N), raw head outputs.
         log2_anchors: (P, N) log2 px, of the locations' levels.
+        uncertainty: divide the bin logits by sigma^2 (equation 2).
         decoding: one of :data:`~scopenet.modeling.bins.DECODINGS`.
+        error_weights: see :mod:`scopenet.modeling.border_errors`.
     """
     num_bins = log2_anchors.shape[1]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
@@ -52,16 +74,20 @@ def decode_locations(
     log_probs = bin_log_probs(logits, log_variance)  # (P, 4, N)
     best_log_probs, best_bins = log_probs.max(-1)  # each (P, 4)
     deltas = deltas.unflatten(1, (4, num_bins))
+    clamped = deltas.clamp(*DELTA_RANGE)
     if decoding == "expectation":
         counted = deltas.sum(-1)
-        distances = expected_distances(log_probs, log2_anchors, deltas.clamp(*DELTA_RANGE))
+        distances = expected_distances(log_probs, log2_anchors, clamped)
     else:
         counted = deltas.gather(-1, best_bins[..., None])[..., 0]
         anchors = log2_anchors.gather(1, best_bins)
         distances = decode_distances(anchors, counted.clamp(*DELTA_RANGE))
+    scores, stds = best_log_probs.exp(), None
+    if error_weights is not None:
+        scales = error_scales(error_weights, log_probs, log2_anchors, clamped, distances)
+        scores, stds = probability_right(scales, distances), standard_deviations(scales)
     is_finite = (counted + best_log_probs).isfinite()
-    values = torch.stack([distances, best_log_probs.exp()]).where(is_finite, math.nan)
-    return values[0], values[1]
+    return Decoded(distances.where(is_finite, math.nan), scores.where(is_finite, math.nan), stds)
 
 
 def grid(maps: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -116,10 +142,10 @@ def find_candidates(
         x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)
     )
     anchors = log2_anchors[level]
-    distances, probs = decode_locations(bin_logits, deltas, anchors, **decoding_options)
-    left_top, right_bottom = distances.split(2, dim=1)
+    borders = decode_locations(bin_logits, deltas, anchors, **decoding_options)
+    left_top, right_bottom = borders.distances.split(2, dim=1)
     boxes = torch.cat([centers - left_top, centers + right_bottom], dim=1)
-    p_cls, p_loc = cls_logits.sigmoid(), probs.mean(-1)
+    p_cls, p_loc = cls_logits.sigmoid(), borders.scores.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
 
     is_finite = (cls_logits + p_loc[:, None]).isfinite()
@@ -133,7 +159,8 @@ def find_candidates(
         classes=classes,
         cls_scores=p_cls[found, classes],
         loc_scores=p_loc[found],
-        border_scores=probs[found],
+        border_scores=borders.scores[found],
+        border_stds=None if borders.stds is None else borders.stds[found],
     )
     return candidates, level[found]
 
@@ -198,4 +225,4 @@ def detect(
     (kept,) = is_kept.nonzero(as_tuple=True)
     ranked = boxes[kept], found.scores[kept], found.classes[kept]
     kept = kept[best_after_nms(*ranked, nms_thresh, max_detections)]
-    return Detections(*(x.index_select(0, kept) for x in found._replace(boxes=boxes)))
+    return found._replace(boxes=boxes).take(kept)

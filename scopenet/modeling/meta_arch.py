@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import bins
 from .assignment import Positives, assign_locations, border_distances
+from .border_errors import START
 from .detection import detect
 from .folding import fold_frozen_norms
 from .head import ScopeHead, split_bin_logits
@@ -48,6 +49,7 @@ class ScopeNet(DenseDetector):
         uncertainty: bool = True,
         guided_score: bool = True,
         decoding: str = "best_bin",
+        border_errors: bool = False,
         center_radius_cls: float = 1.5,
         center_radius_loc: float = 2.0,
         focal_loss_alpha: float = 0.25,
@@ -72,6 +74,8 @@ class ScopeNet(DenseDetector):
             uncertainty: soften the bin probabilities by the predicted sigma^2 (equation 2).
             guided_score: score by p_cls p_loc (equation 3) instead of p_cls, at inference only.
             decoding: one of :data:`~scopenet.modeling.bins.DECODINGS`.
+            border_errors: learn how far off borders may be, and score them by it; see
+                :mod:`scopenet.modeling.border_errors`.
             center_radius_cls, center_radius_loc: in strides, how near to the centre of its box a
                 positive of the two branches is; the first at most the second.
             focal_loss_*, loc_loss_type: see :mod:`scopenet.modeling.losses`.
@@ -115,6 +119,7 @@ class ScopeNet(DenseDetector):
         self.bin_edges, self.level_ranges = edges, bins.level_ranges(level_boundaries)
         # In integers, which stay exact when a model is converted to bfloat16.
         self.register_buffer("fixed_point_start", (start * FIXED_POINT).long(), persistent=False)
+        self.error_weights = nn.Parameter(torch.tensor(START)) if border_errors else None
         # Learned as an offset, so that weight decay pulls towards the start and not to 1 px.
         self.log2_anchor_offset = nn.Parameter(torch.zeros_like(start))
 
@@ -131,6 +136,7 @@ class ScopeNet(DenseDetector):
             "uncertainty": scopenet.UNCERTAINTY,
             "guided_score": scopenet.GUIDED_SCORE,
             "decoding": scopenet.DECODING,
+            "border_errors": scopenet.BORDER_ERRORS,
             "center_radius_cls": scopenet.CENTER_RADIUS_CLS,
             "center_radius_loc": scopenet.CENTER_RADIUS_LOC,
             "focal_loss_alpha": scopenet.FOCAL_LOSS_ALPHA,
@@ -165,6 +171,7 @@ class ScopeNet(DenseDetector):
         return {
             "uncertainty": self.uncertainty,
             "decoding": self.decoding,
+            "error_weights": self.error_weights,
             "guided_score": self.guided_score,
             "score_thresh": self.test_score_thresh,
             "topk_candidates": self.test_topk_candidates,
@@ -206,7 +213,8 @@ class ScopeNet(DenseDetector):
         return images, features, self.head(features)
 
     def forward_training(self, images, features, predictions, gt_instances) -> dict[str, Tensor]:
-        """Return the weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4)."""
+        """Return the weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4) and, where errors
+        are learned, "loss_error"."""
         positives = self.label_locations(predictions, gt_instances)
         counts = positives.counts()
         num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
@@ -265,7 +273,7 @@ class ScopeNet(DenseDetector):
             num_positives: (2,) the divisors of the classification and the localization losses.
 
         Returns:
-            the three weighted losses, and the metrics of :func:`localization_metrics`.
+            the weighted losses, and the metrics of :func:`localization_metrics`.
         """
         cls_logits = predictions[0]
         near = positives.of_classification()
@@ -287,6 +295,8 @@ class ScopeNet(DenseDetector):
             * (self.bin_loss_weight / num_loc),
             "loss_loc": loc_loss * (self.loc_loss_weight / num_loc),
         }
+        if self.error_weights is not None:
+            losses["loss_error"] = borders.error_loss(self.error_weights, self.decoding) / num_loc
         with torch.no_grad():
             return losses, localization_metrics(
                 borders, decoding=self.decoding, has_variance=self.uncertainty
@@ -325,7 +335,8 @@ class ScopeNet(DenseDetector):
         Returns:
             B ``Instances`` with ``pred_boxes``, ``scores`` (p_box), ``pred_classes``,
             ``cls_scores`` (p_cls), ``loc_scores`` (p_loc) and ``border_scores`` (K, 4), how sure
-            the left, top, right and bottom borders are.
+            the left, top, right and bottom borders are; where errors are learned ``border_stds``
+            (K, 4) px, too, how far off they may be.
         """
         results = []
         for i, image_size in enumerate(images.image_sizes):
@@ -338,7 +349,7 @@ class ScopeNet(DenseDetector):
                     image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
                     **self.detection_options,
                 )
-            fields = found._asdict()
+            fields = {name: x for name, x in found._asdict().items() if x is not None}
             boxes, classes = Boxes(fields.pop("boxes")), fields.pop("classes")
             results.append(Instances(image_size, pred_boxes=boxes, pred_classes=classes, **fields))
         return results

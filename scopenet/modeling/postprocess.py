@@ -18,4 +18,8 @@ def rescale_detections(results: Instances, height: int, width: int) -> Instances
     boxes = torch.stack([x, y], dim=-1).flatten(1)
     (kept,) = (boxes[:, 2:] > boxes[:, :2]).all(1).nonzero(as_tuple=True)
     fields = results.get_fields() | {"pred_boxes": Boxes(boxes)}
+    if results.has("border_stds"):
+        across, along = results.border_stds.unflatten(1, (2, 2)).unbind(2)  # l and r, t and b
+        stds = across * (width / size[1]), along * (height / size[0])
+        fields["border_stds"] = torch.stack(stds, dim=-1).flatten(1)
     return Instances((height, width), **{name: x[kept] for name, x in fields.items()})

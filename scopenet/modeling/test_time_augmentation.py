@@ -55,14 +55,16 @@ def views(
             yield view.flip(-1), True
 
 
+OF_BORDERS = {"border_scores", "border_stds"}  # fields (K, 4): left, top, right, bottom
+
+
 def mirror(detections: Instances) -> Instances:
     """Swap left and right, of the boxes and of what is known of their borders."""
     width = detections.image_size[1]
     left, top, right, bottom = detections.pred_boxes.tensor.unbind(1)
-    fields = detections.get_fields() | {
-        "pred_boxes": Boxes(torch.stack([width - right, top, width - left, bottom], dim=1)),
-        "border_scores": detections.border_scores[:, [2, 1, 0, 3]],
-    }
+    fields = dict(detections.get_fields())
+    fields |= {name: fields[name][:, [2, 1, 0, 3]] for name in OF_BORDERS & fields.keys()}
+    fields["pred_boxes"] = Boxes(torch.stack([width - right, top, width - left, bottom], dim=1))
     return Instances(detections.image_size, **fields)
 
 
@@ -113,7 +115,8 @@ def merge(
     kept.scores = (seen * v["scores"]).sum(0) / len(found)
     kept.cls_scores = (seen * v["cls_scores"]).sum(0) / len(found)
     kept.loc_scores = (seen * v["loc_scores"]).sum(0) / seen.sum(0)
-    kept.border_scores = (seen[..., None] * v["border_scores"]).sum(0) / seen.sum(0)[:, None]
+    for name in OF_BORDERS & v.keys():
+        kept.set(name, (seen[..., None] * v[name]).sum(0) / seen.sum(0)[:, None])
     kept = kept[kept.scores > score_thresh]
     return kept[kept.scores.argsort(descending=True, stable=True)[:max_detections]]
 

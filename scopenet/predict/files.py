@@ -102,12 +102,14 @@ def coco_results(
 ) -> list[dict]:
     """Make records that COCO's evaluation reads, boxes XYWH in px of the image, with the names of
     the file and of the class and, of a ScopeNet, the confidences of the box and of its borders
-    (l, t, r, b)."""
+    (l, t, r, b) and, where it has learned them, the expected errors of these in px."""
     sides = instances.pred_boxes.tensor.clone()
     sides[:, 2:] -= sides[:, :2]
     columns = {"bbox": sides, "score": instances.scores}
     if instances.has("border_scores"):
         columns |= {"loc_score": instances.loc_scores, "border_scores": instances.border_scores}
+    if instances.has("border_stds"):
+        columns["border_stds"] = instances.border_stds
     # Six digits after the point are more than anybody measures of px and probabilities.
     rounded = [x.double().round(decimals=6).tolist() for x in columns.values()]
     records = []

@@ -45,6 +45,8 @@ def draw(
     boxes = scaled.pred_boxes.tensor.double().numpy()
     for i in scaled.scores.argsort().tolist():  # the best on top
         _draw_frame(canvas, boxes[i], scaled.border_scores[i].tolist())
+        if scaled.has("border_stds"):
+            _draw_errors(canvas, boxes[i], scaled.border_stds[i].tolist())
     _draw_labels(canvas, boxes, scaled)
     picture = canvas.output.get_image()[:, :, ::-1]
     return np.concatenate([picture, _legend(picture.shape[1])])
@@ -87,6 +89,18 @@ def _draw_frame(canvas: Visualizer, box: np.ndarray, confidences: list[float]) -
         color = CONFIDENCE_COLORS(CONFIDENCES(confidence))[:3]
         mitred = np.stack([outer[i], outer[j], inner[j], inner[i]])
         canvas.draw_polygon(mitred, color, edge_color=(*color, 0.0), alpha=1.0)
+
+
+def _draw_errors(canvas: Visualizer, box: np.ndarray, errors: list[float]) -> None:
+    """Write beside each border, inside of the box, how many px of the image it may be off; a box
+    without room goes without."""
+    (x0, y0, x1, y1), size = box, float(np.clip(max(canvas.img.shape[:2]) / 70, 8, 11))
+    if min(x1 - x0, y1 - y0) < 10 * size:
+        return
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    places = (x0 + 2.6 * size, y), (x, y0 + size), (x1 - 2.6 * size, y), (x, y1 - 3 * size)
+    for place, error in zip(places, errors, strict=True):
+        canvas.draw_text(f"± {error:.2g}", place, font_size=size, color="w")
 
 
 def _draw_labels(canvas: Visualizer, boxes: np.ndarray, instances: Instances) -> None:

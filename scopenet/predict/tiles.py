@@ -89,12 +89,14 @@ def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:
 
     Detections that no tile cuts come first, then cut ones, both by score. Each takes with it those
     of its class, seen in other tiles, whose :func:`common_iou` with it is above ``nms_thresh``, in
-    (0, 1). A cut border moves outwards to where one of these has it, with that border's confidence;
+    (0, 1). A cut border moves outwards to where one of these has it, with what is said of that one;
     everything else is that of the detection itself.
     """
     boxes, tiles = instances.pred_boxes.tensor.clone(), tiles.to(instances.scores).clone()
-    has_borders = instances.has("border_scores")
-    borders = instances.border_scores.clone() if has_borders else torch.zeros_like(boxes)
+    names = [x for x in ("border_scores", "border_stds") if instances.has(x)]
+    # (K, 4, F) of the fields that are about borders
+    of_borders = (instances.get(x).reshape(-1, 4) for x in names)
+    borders = torch.stack([boxes, *of_borders], dim=-1)[..., 1:]
     is_cut = cut_borders(boxes, tiles, instances.image_size)
     by_score = instances.scores.argsort(descending=True, stable=True)
     order = by_score[is_cut.any(1)[by_score].to(torch.uint8).argsort(stable=True)]
@@ -119,8 +121,8 @@ def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:
     kept = kept[instances.scores[kept].argsort(descending=True, stable=True)]
     merged = instances[kept]
     merged.pred_boxes = Boxes(boxes[kept])
-    if has_borders:
-        merged.border_scores = borders[kept]
+    for name, values in zip(names, borders[kept].unbind(-1), strict=True):
+        merged.set(name, values)
     return merged
 
 
@@ -162,4 +164,4 @@ def _extend(
         seen_in[i, 2:] = torch.maximum(seen_in[i, 2:], seen_in[j, 2:])
     boxes[i] = boxes[j].where(moves, boxes[i])
     is_cut[i] = is_cut[j].where(moves, is_cut[i])
-    borders[i] = borders[j].where(moves, borders[i])
+    borders[i] = borders[j].where(moves[:, None], borders[i])

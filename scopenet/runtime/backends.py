@@ -61,8 +61,10 @@ class OnnxBackend:
                 "OpenVINO."
             )
 
+        self.names = Outputs.names_in([x.name for x in self.session.get_outputs()])
+
     def __call__(self, image: np.ndarray) -> Outputs:
-        return Outputs(*self.session.run(list(Outputs._fields), {"image": image}))
+        return Outputs(*self.session.run(self.names, {"image": image}))
 
 
 @cache
@@ -97,13 +99,14 @@ class OpenVinoBackend:
         if options.num_threads:
             settings["INFERENCE_NUM_THREADS"] = options.num_threads
         self.compiled = core.compile_model(model, device, settings)
+        self.names = Outputs.names_in({name for x in model.outputs for name in x.get_names()})
         self.requests = threading.local()
 
     def __call__(self, image: np.ndarray) -> Outputs:
         if not hasattr(self.requests, "own"):
             self.requests.own = self.compiled.create_infer_request()
         self.requests.own.infer({"image": image})
-        found = (self.requests.own.get_tensor(name).data.copy() for name in Outputs._fields)
+        found = (self.requests.own.get_tensor(name).data.copy() for name in self.names)
         return Outputs(*found)
 
 

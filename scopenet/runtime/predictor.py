@@ -31,6 +31,7 @@ class ArrayInstances:
     cls_scores: np.ndarray
     loc_scores: np.ndarray
     border_scores: np.ndarray
+    border_stds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -68,13 +69,14 @@ def rescale(outputs: Outputs, input_size: tuple[int, int], image_size: tuple[int
     scale = np.float32([width / input_size[1], height / input_size[0]] * 2)
     limits = np.float32([width, height] * 2)
     boxes = np.clip(outputs.boxes * scale, 0, limits)
+    stds = None if outputs.border_stds is None else outputs.border_stds * scale
     is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return Outputs(*(x[is_nonempty] for x in outputs._replace(boxes=boxes)))
+    return outputs._replace(boxes=boxes, border_stds=stds).take(is_nonempty)
 
 
 def to_instances(outputs: Outputs, image_size: tuple[int, int]) -> "Instances | ArrayInstances":
     """Make Detectron2's ``Instances`` where it is installed, otherwise :class:`ArrayInstances`."""
-    fields = outputs._asdict()
+    fields = {name: x for name, x in outputs._asdict().items() if x is not None}
     fields = {"pred_boxes": fields.pop("boxes"), "pred_classes": fields.pop("classes")} | fields
     if not (find_spec("torch") and find_spec("detectron2")):
         return ArrayInstances(image_size, **fields)
