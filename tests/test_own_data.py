@@ -159,6 +159,7 @@ def test_config_entries(data, architecture, node):
         ({"name": "x", "json": "y"}, "has name, json, images"),
         ("x", "has name, json, images"),
         ({"name": 3, "json": "y", "images": "z"}, "are text"),
+        ({"name": "x", "json": "\0", "images": "."}, "null byte"),
         ({"name": "x", "json": "y", "images": "/nowhere"}, "/nowhere of data set x does not exist"),
     ],
 )

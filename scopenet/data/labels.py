@@ -76,6 +76,6 @@ def keep_labels(path: str) -> Kept:
 def _state(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(PathManager.get_local_path(path))
-    except OSError:
+    except (OSError, ValueError):  # it is missing, or no path
         return None
     return status.st_mtime_ns, status.st_size

@@ -75,7 +75,8 @@ def _percent(share: float) -> float:
 
 def custom_ground_truth(dataset_name: str) -> COCO:
     """Return what is usable of the annotations of a data set of ``DATASETS.CUSTOM``."""
-    return _indexed(usable_labels(MetadataCatalog.get(dataset_name).json_file)[0])
+    content, _ = usable_labels(MetadataCatalog.get(dataset_name).json_file)
+    return _indexed({"info": {}} | content)  # which some versions of pycocotools want
 
 
 def _indexed(content: dict) -> COCO:
