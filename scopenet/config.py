@@ -50,11 +50,11 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
+    # How many iterations in a row may be skipped because their loss or gradient is not finite.
+    cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # If not 0: where SOLVER.MAX_ITER is 0 it becomes so many times the training images, and warm-up
     # and periods become shorter where the training is short (engine/schedule.py).
     cfg.SOLVER.EPOCHS = 0
-    # How many iterations in a row may be skipped because their loss or gradient is not finite.
-    cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []

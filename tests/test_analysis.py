@@ -13,7 +13,14 @@ from scopenet.analysis.borders import border_tables, edge_distances
 from scopenet.analysis.calibration import binned_mean, rank_correlation, score_quality
 from scopenet.analysis.coco_evaluation import evaluate, matches, mean_precision
 from scopenet.analysis.dataset import Dataset, add_shape
-from scopenet.analysis.error_types import error_costs, label_errors, missed_truths
+from scopenet.analysis.error_types import (
+    ADVICE,
+    ERRORS,
+    error_costs,
+    label_errors,
+    missed_truths,
+    verdict,
+)
 from scopenet.analysis.hedging import hedging
 from scopenet.analysis.pictures import box_quality
 from scopenet.analysis.run import Run
@@ -107,6 +114,22 @@ def test_error_types():
     ]
     assert errors.truth.tolist() == [1, 0, 2, 2, 0, 0, 0]
     assert missed_truths(errors, TRUTH).tolist() == [3]
+
+
+def test_the_verdict_names_what_costs_most():
+    costs = pd.DataFrame({"count": 7, "dAP50": 1.0}, index=list(ERRORS))
+    costs.loc["localization", "dAP50"], costs.loc["duplicate", "dAP50"] = 12.34, 5.0
+    what, amount, advice = verdict(costs, 40)
+    assert "“localization” (a detection on an object of its class" in what and "7 of them" in what
+    assert "12.3 points higher; next comes “duplicate” with 5.0" in amount
+    assert advice.startswith("What to do: ") and "whether labels are tight" in advice
+    costs.loc["missed", "count"], costs.loc["missed", "dAP50"] = 9, 20.0
+    assert verdict(costs, 40)[0] == "What costs most are missed objects: 9 of 40."
+    costs["dAP50"] = 0.0
+    assert verdict(costs, 40) == ["No kind of error costs any AP50 here."]
+    costs["dAP50"] = float("nan")
+    assert len(verdict(costs, 0)) == 1
+    assert set(ADVICE) == set(ERRORS)
 
 
 def test_cost_of_errors():

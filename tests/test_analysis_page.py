@@ -326,3 +326,11 @@ def test_screenshot_of_the_page(page_file, tmp_path):
     with Image.open(picture) as image:
         assert image.size == (1250, 2000)
         assert len(image.convert("RGB").getcolors(image.width * image.height)) > 100
+
+
+def test_the_page_begins_with_the_verdict():
+    section = Section("errors", "Errors", verdict=["It is A.", "It costs <b>."])
+    html = render(Page("title", "subtitle", [], [Section("first", "First"), section]))
+    before, _, after = html.partition("It is A. It costs &lt;b&gt;.")
+    assert "<section" not in before and after.index('href="#errors"') < after.index("<section")
+    assert 'verdict"' not in render(Page("title", "subtitle", [], [Section("first", "First")]))

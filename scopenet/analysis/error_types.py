@@ -30,6 +30,21 @@ ERRORS = {
 }
 
 
+# What to do about each, in a sentence.
+ADVICE = {
+    "classification": "give more images of the classes that are confused (the table of confusions "
+    "names them), train longer, or make one class of those that look alike",
+    "localization": "see in the worst images below whether labels are tight, then train longer "
+    "or with larger images (INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST)",
+    "both": "train longer: these detections have neither the place nor the class yet",
+    "duplicate": "lower the IoU of NMS (MODEL.SCOPENET.NMS_THRESH_TEST)",
+    "background": "look at the worst images below for objects that have no label, and give images "
+    "without objects (DATALOADER.FILTER_EMPTY_ANNOTATIONS False trains on them)",
+    "missed": "see in the section on sizes whether they are small, for which larger images help "
+    "(INPUT.MIN_SIZE_TRAIN and INPUT.MIN_SIZE_TEST), and whether a lower threshold finds them",
+}
+
+
 def label_errors(run: Run) -> pd.DataFrame:
     """Find for each detection that counts, by row number, ``error``, one of ``ERRORS`` or "" if it
     is right, and ``truth``, the id of the ground truth it has found or should have found, or 0."""
@@ -105,8 +120,29 @@ def _figure(costs: list[pd.DataFrame], runs: list[Run]) -> Figure:
     return Figure(figure_uri(figure), caption, "Bar chart of the cost of each type of error")
 
 
+def verdict(costs: pd.DataFrame, num_objects: int) -> list[str]:
+    """Say in three sentences what costs most AP50, by how much, and what to do."""
+    if not costs.dAP50.max() > 0:
+        return ["No kind of error costs any AP50 here."]
+    first, second = costs.dAP50.nlargest(2).index
+    number, points = costs.loc[first, "count"], costs.dAP50[first]
+    is_missed = first == "missed"
+    what = (
+        f"missed objects: {number} of {num_objects}"
+        if is_missed
+        else (f"errors of the type “{first}” (a detection {ERRORS[first]}): {number} of them")
+    )
+    return [
+        f"What costs most are {what}.",
+        f"Without them AP50 would be {points:.1f} points higher; next comes “{second}” with "
+        f"{costs.dAP50[second]:.1f}.",
+        f"What to do: {ADVICE[first]}.",
+    ]
+
+
 def section(runs: list[Run]) -> Section:
-    """Show error types after TIDE, how many there are and what they cost."""
+    """Show error types after TIDE, how many there are and what they cost; the verdict is on the
+    first run."""
     costs = [error_costs(x) for x in runs]
     text = [
         "The error types of TIDE (Bolya et al. 2020), with its thresholds: a match needs an IoU "
@@ -120,4 +156,5 @@ def section(runs: list[Run]) -> Section:
         caption = f"The errors among all detections of {run.name}, and their cost in AP50 points."
         columns = {"what it is": ERRORS, "count": table["count"], "AP50 cost": table.dAP50}
         blocks.append(Table(pd.DataFrame(columns), caption, "error"))
-    return Section("errors", TITLE, text, blocks)
+    found = verdict(costs[0], len(runs[0].dataset.truths))
+    return Section("errors", TITLE, text, blocks, verdict=found)

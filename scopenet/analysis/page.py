@@ -66,6 +66,7 @@ class Section:
     blocks: list[Figure | Gallery | Table] = field(default_factory=list)
     missing: str = ""  # why there is nothing to see
     headlines: list[tuple[str, str, str]] = field(default_factory=list)  # figure, what it is, note
+    verdict: list[str] = field(default_factory=list)  # sentences that the page begins with
 
 
 @dataclass(frozen=True)

@@ -104,5 +104,5 @@ class Summary(HookBase):
             logging.getLogger(__name__).info(
                 f"{seconds:.2g} s an iteration: the other {left} take about "
                 f"{timedelta(seconds=round(left * seconds))} without evaluations; "
-                f"{peak_memory() / 2**30:.1f} GB of {'GPU ' * torch.cuda.is_available()}memory."
+                f"{peak_memory() / 1e9:.1f} GB of {'GPU ' * torch.cuda.is_available()}memory."
             )
