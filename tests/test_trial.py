@@ -113,6 +113,20 @@ def test_losses_beside_those_of_the_cpu():
     assert first["first loss"] == "2.0000" and first["last 20"] == "2.517"
 
 
+def test_a_training_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    def train(settings, name, device, precision):
+        if precision == "bfloat16":
+            raise RuntimeError("no bfloat16 here")
+        return {"losses": [2.0, 1.0], "seconds": 0.01, "MiB": None, "skipped": 0}
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "prepare_digits", lambda *_, **__: [])
+    with pytest.raises(SystemExit, match="Failed: cpu, bfloat16."):
+        training.run(Settings.of("cpu", tmp_path))
+    text = (tmp_path / "training.md").read_text()
+    assert "| cpu, float32 " in text and f"| {training.CPU} " in text and "bfloat16" not in text
+
+
 def test_page(tmp_path):
     settings = Settings.of("cpu", tmp_path)
     (tmp_path / "tests.md").write_text("3 of 3 tests passed.\n")
@@ -200,6 +214,7 @@ def test_on_the_cpu(tmp_path):
     assert text.count("| done |") == 2
     names = ("losses.png", "trace_training.json.gz", "trace_inference.json.gz")
     assert all((tmp_path / x).stat().st_size > 1000 for x in names)
+    assert not (tmp_path / "work").exists()
     rows = [x for x in text.splitlines() if x.startswith("| cpu, ")]
     assert [x.split()[2] for x in rows] == ["float32", "bfloat16"] and " 0.0e+00 " in rows[0]
     assert "`aten::_local_scalar_dense`" in text and "`aten::convolution_backward`" in text
