@@ -258,6 +258,16 @@ def test_who_would_exceed_the_memory_leaves(monkeypatch):
     assert [x.peak_bytes for x in records if x.detector == "dense"] == [10_000, 20_000]
 
 
+def test_the_limit_is_that_of_the_device(monkeypatch):
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 50}
+    monkeypatch.setattr(measure.os, "sysconf", pages.get)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1, 10_000))
+    assert Settings(CPU).memory_limit == 30_000
+    assert Settings(torch.device("cuda")).memory_limit == 6_000
+    assert Settings(CPU, memory_limit=5).memory_limit == 5
+
+
 @pytest.mark.parametrize(
     "before, expected",
     [

@@ -57,6 +57,12 @@ def test_float16_on_a_gpu_has_loss_scaling():
     assert isinstance(trainer, AMPTrainer) and trainer.precision == torch.float16
 
 
+@pytest.mark.filterwarnings("ignore:.*MPS")
+def test_loss_scaling_is_for_cuda_only():
+    trainer = step_trainer("mps", "float16", Poisoned())  # AMPTrainer would refuse to run
+    assert not isinstance(trainer, AMPTrainer)
+
+
 @pytest.mark.parametrize("is_enabled", [True, False])
 def test_losses_of_a_peer_are_in_float32(is_enabled):
     tiny = [*TINY, "MODEL.FPN.OUT_CHANNELS", "32", "MODEL.RETINANET.NUM_CLASSES", "3"]

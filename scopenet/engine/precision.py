@@ -60,7 +60,7 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
     if cfg.SOLVER.AMP.ENABLED and isinstance(detector, DenseDetector):
         losses_in_float32(detector)
     device, precision = torch.device(cfg.MODEL.DEVICE).type, precisions[cfg.SOLVER.AMP.PRECISION]
-    if cfg.SOLVER.AMP.ENABLED and device != "cpu" and precision == torch.float16:
+    if cfg.SOLVER.AMP.ENABLED and device == "cuda" and precision == torch.float16:
         return AMPTrainer(model, data_loader, optimizer, precision=precision)
     if cfg.SOLVER.AMP.ENABLED and (device != "cpu" or cpu_has_bfloat16()):
         autocast_in_training(model, device)

@@ -90,9 +90,10 @@ def merge(
 
     Class-wise NMS by p_box over the detections of all views picks those that are kept; the others
     vote. Every border moves to the mean over the views, weighted by p_box and by each view's
-    confidence in this very border. p_box and p_cls become means in which a view that does not see
-    the object counts as 0; the confidences are means over the views that do. A single view comes
-    out as it went in.
+    confidence in this very border. p_box and p_cls become sums over the views divided by the
+    geometric mean of the numbers of all views and of those that see the object: of many sizes some
+    are too small or too large for it. The confidences are means over the views that see it. A
+    single view comes out as it went in.
 
     Args:
         found: the detections of each view, in the frame of the output image.
@@ -112,8 +113,9 @@ def merge(
     moves = weights * (v["pred_boxes"] - kept.pred_boxes.tensor)
     moves = moves.sum(0) / weights.sum(0).clamp(min=torch.finfo(weights.dtype).tiny)
     kept.pred_boxes = Boxes(kept.pred_boxes.tensor + moves)
-    kept.scores = (seen * v["scores"]).sum(0) / len(found)
-    kept.cls_scores = (seen * v["cls_scores"]).sum(0) / len(found)
+    divisor = (seen.sum(0) * len(found)).sqrt()  # (D,)
+    kept.scores = (seen * v["scores"]).sum(0) / divisor
+    kept.cls_scores = (seen * v["cls_scores"]).sum(0) / divisor
     kept.loc_scores = (seen * v["loc_scores"]).sum(0) / seen.sum(0)
     for name in OF_BORDERS & v.keys():
         kept.set(name, (seen[..., None] * v[name]).sum(0) / seen.sum(0)[:, None])

@@ -122,8 +122,8 @@ def peak_memory(work: Work, device: torch.device) -> int:
     return max(accumulate((x["args"]["Bytes"] for x in changes), initial=0))
 
 
-def physical_memory() -> int:
-    """Return the bytes of this machine's memory, or of the GPU's."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[1]
+def physical_memory(device: torch.device) -> int:
+    """Return the bytes of the GPU's memory, or of this machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

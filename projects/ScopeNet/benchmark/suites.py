@@ -37,7 +37,10 @@ class Settings:
     repeats: int = 5
     candidates: float = 0.001  # share of (location or anchor, class) pairs above the threshold
     nms_thresh: float = 0.6
-    memory_limit: float = field(default_factory=lambda: 0.6 * physical_memory())  # bytes
+    memory_limit: float = 0.0  # bytes; 0 for 60 % of the device's
+
+    def __post_init__(self):
+        self.memory_limit = self.memory_limit or 0.6 * physical_memory(self.device)
 
 
 def expected_peak(before: Sequence[tuple[int, int]], case: Case) -> float:

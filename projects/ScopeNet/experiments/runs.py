@@ -40,8 +40,8 @@ def training_seconds(folder: Path) -> float:
     return sum((end - start) * times[end] for start, end in pairwise([-1, *times]))
 
 
-def peak_memory_mb() -> float:
-    if torch.cuda.is_available():
+def peak_memory_mb(device: str) -> float:
+    if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
@@ -58,7 +58,7 @@ def train(job: Job, folder: Path) -> None:
     if comm.is_main_process():
         facts = {
             "seconds": training_seconds(folder),
-            "peak_memory_mb": peak_memory_mb(),
+            "peak_memory_mb": peak_memory_mb(cfg.MODEL.DEVICE),
             "commit": commit(),
             "hardware": hardware(cfg.MODEL.DEVICE),
             "versions": versions(),

@@ -3,6 +3,7 @@ limit of its own, and a page of them all."""
 
 import argparse
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -92,6 +93,7 @@ def try_out(settings: Settings, names: list[str]) -> dict[str, Outcome]:
         outcomes[name] = run_limited(STEPS[name].run, (settings,), log, limit)
         print(f"{outcomes[name].state} after {outcomes[name].seconds:.0f} s", flush=True)
         (settings.output / PAGE).write_text(page(settings, about, outcomes))
+        shutil.rmtree(settings.work, ignore_errors=True)
     return outcomes
 
 

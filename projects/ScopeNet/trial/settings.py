@@ -17,6 +17,11 @@ class Settings:
     size: tuple[int, int]  # px, height and width of profiled and timed steps
     repeats: int  # of each timing
 
+    @property
+    def work(self) -> Path:
+        """The folder of what is not kept."""
+        return self.output / "work"
+
     @classmethod
     def of(cls, device: str, output: Path) -> "Settings":
         """Choose the sizes by the device."""

@@ -10,10 +10,13 @@ from benchmark.variants import VariantsSuite
 
 from .settings import Settings
 
+# The first ones are compiled, too.
+DETECTORS = ("ScopeNet", "tuned FCOS", "FCOS", "RetinaNet", "tuned RetinaNet")
+
 
 def run(settings: Settings) -> None:
     """Measure; ``benchmark.json`` and ``timing.md`` have what is done so far."""
-    args = parser().parse_args(["--device", settings.device])
+    args = parser().parse_args(["--device", settings.device, "--detectors", *DETECTORS])
     contestants, results = contestants_of(args), Results({}, [], [])
     precisions = [getattr(torch, x) for x in settings.precisions]
     suite = VariantsSuite(settings.size, precisions)

@@ -27,7 +27,7 @@ def run(settings: Settings) -> None:
     contestant = build_contestant("ScopeNet", STOCK_CONFIGS["ScopeNet"], settings.device)
     classes = contestant.model.num_classes
     single, batch = Case(1, *settings.size, 0), Case(2, *settings.size, 7)
-    contestant.imitate_training(random_inputs(single, classes, settings.device))
+    contestant.imitate_training(random_inputs(Case(1, 320, 320, 0), classes, settings.device))
     # On the CPU, as a loader gives them.
     image, images = (random_inputs(x, classes, "cpu") for x in (single, batch))
     steps = {

@@ -1,5 +1,7 @@
 """A short training in every precision, and its losses beside those on the CPU."""
 
+import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -24,14 +26,14 @@ CPU = "CPU, float32"
 def train(settings: Settings, name: str, device: str, precision: str) -> dict:
     """Train on Digits; return the "losses" by iteration, "seconds" of an iteration, "MiB" and how
     many iterations were "skipped"."""
-    digits = settings.output / "data" / "digits"
+    digits = settings.work / "digits"
     overrides = {
         "MODEL.DEVICE": device,
         "SOLVER.AMP.ENABLED": precision != "float32",
         "SOLVER.AMP.PRECISION": precision if precision != "float32" else "float16",
         "SOLVER.MAX_ITER": settings.iterations,
         "SOLVER.CHECKPOINT_PERIOD": 10**9,
-        "OUTPUT_DIR": settings.output / "training" / name.replace(", ", "_"),
+        "OUTPUT_DIR": settings.work / name.replace(", ", "_"),
     }
     data = ["--train-json", str(digits / "annotations" / "instances_train.json")]
     data += ["--train-images", str(digits / "train")]
@@ -58,11 +60,17 @@ def train(settings: Settings, name: str, device: str, precision: str) -> dict:
 
 def run(settings: Settings) -> None:
     """Train in every precision and then on the CPU; ``training.md`` has what is done so far."""
-    prepare_digits(settings.output / "data", train=settings.images, val=1, size=settings.image_side)
+    prepare_digits(settings.work, train=settings.images, val=1, size=settings.image_side)
     runs: dict[str, dict] = {}
+    failed = []
     todo = [(f"{settings.device}, {x}", settings.device, x) for x in settings.precisions]
     for name, device, precision in [*todo, (CPU, "cpu", "float32")]:
-        runs[name] = train(settings, name, device, precision)
+        try:
+            runs[name] = train(settings, name, device, precision)
+        except Exception:  # a precision that this device has not; the others are of interest still
+            traceback.print_exc()
+            failed.append(name)
+            continue
         draw({k: x["losses"] for k, x in runs.items()}, settings.output / "losses.png")
         table = compared(runs).to_markdown(index=False, disable_numparse=True)
         (settings.output / "training.md").write_text(
@@ -70,6 +78,8 @@ def run(settings: Settings) -> None:
             f"weights and batches for all; total losses, and the largest difference to the CPU's "
             f"in the first {SAME} iterations.\n\n{table}\n\n![Losses](losses.png)\n"
         )
+    if failed:
+        sys.exit(f"Failed: {'; '.join(failed)}.")
 
 
 def compared(runs: dict[str, dict]) -> pd.DataFrame:
