@@ -47,6 +47,10 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
 
+    # In so many parts, one after the other, the images of an iteration go through the model; the
+    # gradient is that of all together.
+    cfg.SOLVER.ACCUMULATION = 1
+
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:

@@ -191,6 +191,7 @@ def settings_of(config: Config) -> CfgNode:
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = train.get(
         "max_skipped_iterations", cfg.SOLVER.MAX_SKIPPED_ITERATIONS
     )
+    cfg.SOLVER.ACCUMULATION = train.get("accumulation", cfg.SOLVER.ACCUMULATION)
     for key, value in train.get("clip_gradients", {}).items():
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period

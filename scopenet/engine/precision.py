@@ -4,12 +4,13 @@ import logging
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConfigError
+from .accumulation import MixedPrecisionStepTrainer, StepTrainer
 
 
 def cpu_has_bfloat16() -> bool:
@@ -48,8 +49,8 @@ def autocast_in_training(model: nn.Module) -> None:
 
 
 def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
-    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for; raise a
-    ConfigError for an unknown one."""
+    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` and the parts that
+    ``cfg.SOLVER.ACCUMULATION`` asks for; raise a ConfigError for what there is not."""
     precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
     if cfg.SOLVER.AMP.PRECISION not in precisions:
         raise ConfigError(
@@ -57,9 +58,12 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
         )
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu":
         precision = precisions[cfg.SOLVER.AMP.PRECISION]
-        return AMPTrainer(model, data_loader, optimizer, precision=precision)
-    if cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16():
-        autocast_in_training(model)
-    elif cfg.SOLVER.AMP.ENABLED:
-        logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
-    return SimpleTrainer(model, data_loader, optimizer)
+        trainer = MixedPrecisionStepTrainer(model, data_loader, optimizer, precision=precision)
+    else:
+        if cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16():
+            autocast_in_training(model)
+        elif cfg.SOLVER.AMP.ENABLED:
+            logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
+        trainer = StepTrainer(model, data_loader, optimizer)
+    trainer.accumulate(cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH)
+    return trainer
