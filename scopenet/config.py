@@ -51,6 +51,10 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     # gradient is that of all together.
     cfg.SOLVER.ACCUMULATION = 1
 
+    # An exponential moving average of the weights, which is then what is evaluated and saved as the
+    # model. It looks back over a ninth of the iterations so far, at most over 1 / (1 - DECAY).
+    cfg.SOLVER.EMA = CfgNode({"ENABLED": False, "DECAY": 0.999})
+
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:

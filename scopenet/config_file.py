@@ -194,6 +194,8 @@ def settings_of(config: Config) -> CfgNode:
     cfg.SOLVER.ACCUMULATION = train.get("accumulation", cfg.SOLVER.ACCUMULATION)
     for key, value in train.get("clip_gradients", {}).items():
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
+    for key, value in train.get("ema", {}).items():
+        cfg.SOLVER.EMA[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period
     for key, value in train.get("test_aug", {}).items():
         cfg.TEST.AUG[key.upper()] = value

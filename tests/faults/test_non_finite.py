@@ -45,7 +45,8 @@ def test_skipped_and_noted_down(tmp_path, poison, kind):
     poison({5, 6}, kind)
     folder = tmp_path / "output"
     with counted(f"{kind} NaN in two iterations: both are skipped", 2):
-        training = train_here(folder, "SOLVER.MAX_SKIPPED_ITERATIONS", "2")
+        average = ["SOLVER.EMA.ENABLED", "True"]
+        training = train_here(folder, "SOLVER.MAX_SKIPPED_ITERATIONS", "2", *average)
         assert training.iterations() == [i for i in range(ITERATIONS) if i not in (5, 6)]
         names = [f"iteration_000000{i}_worker_0.json" for i in (5, 6)]
         assert sorted(x.name for x in (folder / "non_finite").iterdir()) == names
@@ -62,6 +63,7 @@ def test_skipped_and_noted_down(tmp_path, poison, kind):
         # The running statistics have not seen the two batches either.
         counts = [x for name, x in weights.items() if name.endswith("num_batches_tracked")]
         assert counts and all(x == ITERATIONS - 2 for x in counts)
+        assert checkpoint["trainer"]["averaged_iterations"] == ITERATIONS - 2
         state = checkpoint["trainer"]["_trainer"]["hooks"]["NonFiniteGuard"]
         assert state == {"in_a_row": 0, "skipped": 2}
 
