@@ -43,6 +43,9 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.TOPK_CANDIDATES_TEST = 1000
     node.NMS_THRESH_TEST = 0.5
 
+    # What is not trained, by patterns of parameter names, e.g. ["backbone.bottom_up.*"].
+    cfg.MODEL.FREEZE = []
+
     # Precision under SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16". A CPU takes
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"

@@ -180,6 +180,7 @@ def settings_of(config: Config) -> CfgNode:
     cfg.MODEL.META_ARCHITECTURE = target_of(config.model).__name__
     cfg.MODEL.DEVICE = train.device if torch.cuda.is_available() else "cpu"
     cfg.MODEL.WEIGHTS = train.init_checkpoint
+    cfg.MODEL.FREEZE = list(train.get("freeze", []))
     cfg.DATASETS.TRAIN = _dataset_names(loaders.train.dataset)
     cfg.DATASETS.TEST = _dataset_names(loaders.test.dataset)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = loaders.train.get("aspect_ratio_grouping", True)

@@ -23,6 +23,7 @@ from .averaging import WeightAverage
 from .checkpoint import SafeCheckpointer
 from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
+from .freezing import freeze
 from .precision import build_step_trainer
 from .reliability.interruption import StopOnSignal
 from .reliability.non_finite import NonFiniteGuard, StepSkipped
@@ -42,6 +43,7 @@ class Trainer(DefaultTrainer):
             cfg.defrost()
             cfg.SEED = comm.shared_random_seed()
         self.trained = model = self.build_model(cfg)
+        freeze(model, cfg.MODEL.FREEZE)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
