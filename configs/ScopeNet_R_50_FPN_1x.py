@@ -22,6 +22,7 @@ train.seed = -1
 train.clip_gradients = dict(enabled=True, clip_type="norm", clip_value=10.0)
 train.max_skipped_iterations = 10
 train.accumulation = 1
+train.early_stopping = 0
 train.freeze = []
 train.ema = dict(enabled=False, decay=0.999)
 # Test-time augmentation, as TEST.AUG of a YAML config.

@@ -60,6 +60,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
 
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
+    # After so many evaluations without a better AP training stops; 0 for never.
+    cfg.TEST.EARLY_STOPPING = 0
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []

@@ -198,6 +198,7 @@ def settings_of(config: Config) -> CfgNode:
     for key, value in train.get("ema", {}).items():
         cfg.SOLVER.EMA[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period
+    cfg.TEST.EARLY_STOPPING = train.get("early_stopping", cfg.TEST.EARLY_STOPPING)
     for key, value in train.get("test_aug", {}).items():
         cfg.TEST.AUG[key.upper()] = value
     return cfg

@@ -31,6 +31,10 @@ from .reliability.random_states import kept_rng_states, restore_rng_states, rng_
 from .validation import insert_validation
 
 
+class StoppedEarly(BaseException):
+    """Leaves the loop of iterations; no ``Exception``, as nothing failed."""
+
+
 class Trainer(DefaultTrainer):
     """Trains as ``DefaultTrainer`` does, also on CPUs, with batches that depend on (seed,
     iteration) only, and checkpoints of tensors and plain types."""
@@ -192,6 +196,7 @@ class Trainer(DefaultTrainer):
             names=self.cfg.DATASETS.TEST,
             loader=partial(self.build_labelled_loader, self.cfg),
             checkpointer=self.checkpointer,
+            patience=self.cfg.TEST.EARLY_STOPPING,
         )
         if self.cfg.TEST.AUG.ENABLED:
 
@@ -220,6 +225,16 @@ class Trainer(DefaultTrainer):
     def last_results(self) -> dict | None:
         """The results of the last evaluation, if there was one."""
         return getattr(self, "_last_eval_results", None)
+
+    def train(self) -> None:
+        """Train as ``DefaultTrainer`` does, or until a hook has lowered ``max_iter``."""
+        with suppress(StoppedEarly):
+            super().train()
+
+    def before_step(self) -> None:
+        if self.iter >= self.max_iter:
+            raise StoppedEarly
+        super().before_step()
 
     def run_step(self) -> None:
         with suppress(StepSkipped):
