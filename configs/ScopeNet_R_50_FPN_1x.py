@@ -21,6 +21,10 @@ train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
 train.seed = -1
 train.clip_gradients = dict(enabled=True, clip_type="norm", clip_value=10.0)
 train.max_skipped_iterations = 10
+train.accumulation = 1
+train.early_stopping = 0
+train.freeze = []
+train.ema = dict(enabled=False, decay=0.999)
 # Test-time augmentation, as TEST.AUG of a YAML config.
 train.test_aug = dict(
     enabled=False,

@@ -46,15 +46,28 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.TOPK_CANDIDATES_TEST = 1000
     node.NMS_THRESH_TEST = 0.5
 
+    # What is not trained, by patterns of parameter names, e.g. ["backbone.bottom_up.*"].
+    cfg.MODEL.FREEZE = []
+
     # Precision under SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16". A CPU takes
     # bfloat16 where it has it and float32 elsewhere.
     cfg.SOLVER.AMP.PRECISION = "float16"
+
+    # In so many parts, one after the other, the images of an iteration go through the model; the
+    # gradient is that of all together.
+    cfg.SOLVER.ACCUMULATION = 1
+
+    # An exponential moving average of the weights, which is then what is evaluated and saved as the
+    # model. It looks back over a ninth of the iterations so far, at most over 1 / (1 - DECAY).
+    cfg.SOLVER.EMA = CfgNode({"ENABLED": False, "DECAY": 0.999})
 
     # How many iterations in a row may be skipped because their loss or gradient is not finite.
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = 10
     # If not 0: where SOLVER.MAX_ITER is 0 it becomes so many times the training images, and warm-up
     # and periods become shorter where the training is short (engine/schedule.py).
     cfg.SOLVER.EPOCHS = 0
+    # After so many evaluations without a better AP training stops; 0 for never.
+    cfg.TEST.EARLY_STOPPING = 0
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []

@@ -180,6 +180,7 @@ def settings_of(config: Config) -> CfgNode:
     cfg.MODEL.META_ARCHITECTURE = target_of(config.model).__name__
     cfg.MODEL.DEVICE = train.device if torch.cuda.is_available() else "cpu"
     cfg.MODEL.WEIGHTS = train.init_checkpoint
+    cfg.MODEL.FREEZE = list(train.get("freeze", []))
     cfg.DATASETS.TRAIN = _dataset_names(loaders.train.dataset)
     cfg.DATASETS.TEST = _dataset_names(loaders.test.dataset)
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = loaders.train.get("aspect_ratio_grouping", True)
@@ -195,9 +196,13 @@ def settings_of(config: Config) -> CfgNode:
     cfg.SOLVER.MAX_SKIPPED_ITERATIONS = train.get(
         "max_skipped_iterations", cfg.SOLVER.MAX_SKIPPED_ITERATIONS
     )
+    cfg.SOLVER.ACCUMULATION = train.get("accumulation", cfg.SOLVER.ACCUMULATION)
     for key, value in train.get("clip_gradients", {}).items():
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
+    for key, value in train.get("ema", {}).items():
+        cfg.SOLVER.EMA[key.upper()] = value
     cfg.TEST.EVAL_PERIOD = train.eval_period
+    cfg.TEST.EARLY_STOPPING = train.get("early_stopping", cfg.TEST.EARLY_STOPPING)
     for key, value in train.get("test_aug", {}).items():
         cfg.TEST.AUG[key.upper()] = value
     return cfg

@@ -369,7 +369,8 @@ def test_two_gpus_give_the_gradient_of_the_joint_batch(tmp_path):
     found = workers_gradients_in(tmp_path, "cuda")
     for options in OPTIONS:
         for case in CASES:
-            assert_workers_match(found, options, case, "cuda")
+            for parts in (1, 2):
+                assert_workers_match(found, options, case, parts, "cuda")
 
 
 # The benchmark's clocks

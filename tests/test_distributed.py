@@ -1,4 +1,5 @@
-"""Two workers give the gradient of one worker with the joint batch, whoever has the positives."""
+"""Two workers give the gradient of one worker with the joint batch, whoever has the positives and
+in how many parts they take theirs."""
 
 from argparse import Namespace
 from datetime import timedelta
@@ -8,8 +9,10 @@ import pytest
 import torch
 from builders import build_scopenet, ground_truth, random_boxes
 from torch import distributed
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from scopenet.engine.accumulation import MicroBatches
 from scopenet.engine.launch import launch
 
 NUM_WORKERS = 2
@@ -52,13 +55,18 @@ def build_model(options: str):
     return build_scopenet((8, 16), center_radius_cls=0.4, **OPTIONS[options])
 
 
-def gradients(model, batch: list[dict]) -> dict[str, torch.Tensor]:
-    losses = model(batch)
+def gradients(model, batch: list[dict], forward=None) -> dict[str, torch.Tensor]:
+    losses = (forward or model)(batch)
     sum(losses.values()).backward()
     return {
         name.removeprefix("module."): parameter.grad.cpu()
         for name, parameter in model.named_parameters()
     }
+
+
+def noted_allreduce(seen: list, bucket):
+    seen.append(bucket.index())
+    return allreduce_hook(None, bucket)
 
 
 def run_worker(rank: int, folder: str, device: str) -> None:
@@ -79,7 +87,13 @@ def run_worker(rank: int, folder: str, device: str) -> None:
         for case in CASES:
             # Without find_unused_parameters: a parameter without gradient is an error.
             model = DistributedDataParallel(build_model(options).to(place))
-            results[options, case] = gradients(model, batch_of(case, rank))
+            results[options, case, 1] = gradients(model, batch_of(case, rank))
+            exchanged = []
+            model.register_comm_hook(exchanged, noted_allreduce)
+            in_parts = MicroBatches(model, 2, lambda loss: loss)
+            model.zero_grad()
+            results[options, case, 2] = gradients(model, batch_of(case, rank), in_parts)
+            assert len(exchanged) == 1  # small enough for one message
             # The divisors must not be exchanged where only one worker validates.
             if rank == 0:
                 model.module.validation_losses(batch_of(case, rank))
@@ -97,12 +111,12 @@ def workers_gradients_in(folder: Path, device: str) -> list[dict]:
 
 
 def assert_workers_match(
-    workers_gradients: list[dict], options: str, case: str, device: str
+    workers_gradients: list[dict], options: str, case: str, parts: int, device: str
 ) -> None:
     joint = batch_of(case, 0) + batch_of(case, 1)
     expected = gradients(build_model(options).to(device), joint)
     for of_worker in workers_gradients:
-        found = of_worker[options, case]
+        found = of_worker[options, case, parts]
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
             scale = gradient.abs().max().item()
@@ -118,8 +132,9 @@ def workers_gradients(tmp_path_factory):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options, case):
-    assert_workers_match(workers_gradients, options, case, "cpu")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_workers_give_the_gradient_of_the_joint_batch(workers_gradients, options, case, parts):
+    assert_workers_match(workers_gradients, options, case, parts, "cpu")
 
 
 def test_a_worker_leaves_its_group(tmp_path):

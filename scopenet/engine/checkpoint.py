@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..modeling.bins import bin_edges
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
 from .reliability.safe_files import load_pickled_arrays, load_safetensors, load_tensors
+from .taken_over import drop_other_tower, report_taken_over
 
 # The layer that names the classes, which starts anew where these are others.
 LAYER = "cls_score"  # of ScopeNet's head, and of those of Detectron2's one-stage detectors
@@ -30,7 +31,7 @@ def forget_other_classes(checkpoint: dict[str, Any], class_names: list[str]) -> 
         del weights[key]
     logging.getLogger(__name__).warning(
         f"The weights are for other classes ({_listed(theirs)}) than the data "
-        f"({_listed(class_names)}): {LAYER} starts anew, everything else is taken over."
+        f"({_listed(class_names)}): {LAYER} starts anew."
     )
 
 
@@ -40,7 +41,7 @@ def report_forgotten(incompatible: Any) -> None:
     reshaped = [name for name, *_ in incompatible.incorrect_shapes]
     if any(LAYER in name.split(".") for name in reshaped):
         others = [name for name in reshaped if LAYER not in name.split(".")]
-        rest = f", and so do {', '.join(others)}" if others else ", everything else is taken over"
+        rest = f", and so do {', '.join(others)}" if others else ""
         logging.getLogger(__name__).warning(
             f"The weights are for another number of classes: {LAYER} starts anew{rest}."
         )
@@ -146,8 +147,12 @@ class SafeCheckpointer(DetectionCheckpointer):
         if self._is_resumed:
             check_same_classes(checkpoint, class_names)
         forget_other_classes(checkpoint, class_names)
+        names = [*self.model.state_dict()]
+        drop_other_tower(checkpoint["model"], names)
         incompatible = super()._load_model(checkpoint)
         report_forgotten(incompatible)
+        reshaped = [name for name, *_ in incompatible.incorrect_shapes]
+        report_taken_over(names, [*incompatible.missing_keys, *reshaped])
         report_other_bins(checkpoint, getattr(self.model, "module", self.model))
         return incompatible
 

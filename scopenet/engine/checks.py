@@ -143,6 +143,21 @@ def check_test_time_augmentation(cfg: CfgNode) -> None:
     check_view_sizes(aug.MIN_SIZES, aug.MAX_SIZE)
 
 
+def check_early_stopping(cfg: CfgNode) -> None:
+    """Raise a ConfigError if ``TEST.EARLY_STOPPING`` has no evaluations to go by."""
+    patience = cfg.TEST.EARLY_STOPPING
+    if patience < 0:
+        raise ConfigError(
+            f"TEST.EARLY_STOPPING is {patience}; give the number of evaluations without a better "
+            "AP after which training stops, 0 for never."
+        )
+    if patience and not (cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0):
+        raise ConfigError(
+            f"TEST.EARLY_STOPPING is {patience}, but nothing is evaluated during the training; "
+            "set DATASETS.TEST and TEST.EVAL_PERIOD (LazyConfig: train.eval_period)."
+        )
+
+
 def check_config(config: Config, *, training: bool) -> None:
     """Raise a ConfigError for the first thing found wrong in a config of either kind, whose data
     sets are registered."""
@@ -155,6 +170,7 @@ def check_config(config: Config, *, training: bool) -> None:
         )
     if training:
         check_reference_world_size(cfg)
+        check_early_stopping(cfg)
     if isinstance(config, DictConfig):
         check_ignored_lazy_keys(config)
     elif cfg.MODEL.META_ARCHITECTURE == "ScopeNet":

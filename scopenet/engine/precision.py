@@ -4,13 +4,14 @@ import logging
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import ConfigError
+from .accumulation import MixedPrecisionStepTrainer, StepTrainer
 
 
 def cpu_has_bfloat16() -> bool:
@@ -49,8 +50,8 @@ def losses_in_float32(detector: DenseDetector) -> RemovableHandle:
 
 
 def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTrainer:
-    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` asks for; raise a
-    ConfigError for an unknown one."""
+    """Make what runs one iteration, in the precision that ``cfg.SOLVER.AMP`` and the parts that
+    ``cfg.SOLVER.ACCUMULATION`` asks for; raise a ConfigError for what there is not."""
     precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
     if cfg.SOLVER.AMP.PRECISION not in precisions:
         raise ConfigError(
@@ -61,9 +62,12 @@ def build_step_trainer(cfg: CfgNode, model, data_loader, optimizer) -> SimpleTra
         losses_in_float32(detector)
     device, precision = torch.device(cfg.MODEL.DEVICE).type, precisions[cfg.SOLVER.AMP.PRECISION]
     if cfg.SOLVER.AMP.ENABLED and device == "cuda" and precision == torch.float16:
-        return AMPTrainer(model, data_loader, optimizer, precision=precision)
-    if cfg.SOLVER.AMP.ENABLED and (device != "cpu" or cpu_has_bfloat16()):
-        autocast_in_training(model, device)
-    elif cfg.SOLVER.AMP.ENABLED:
-        logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
-    return SimpleTrainer(model, data_loader, optimizer)
+        trainer = MixedPrecisionStepTrainer(model, data_loader, optimizer, precision=precision)
+    else:
+        if cfg.SOLVER.AMP.ENABLED and (device != "cpu" or cpu_has_bfloat16()):
+            autocast_in_training(model, device)
+        elif cfg.SOLVER.AMP.ENABLED:
+            logging.getLogger(__name__).info("No bfloat16 in this processor: training in float32.")
+        trainer = StepTrainer(model, data_loader, optimizer)
+    trainer.accumulate(cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH)
+    return trainer

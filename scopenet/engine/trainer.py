@@ -20,14 +20,20 @@ from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loade
 from ..data.unusable import drop_unusable_boxes, report_empty
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import ScopeNetWithTTA
+from .averaging import WeightAverage
 from .checkpoint import SafeCheckpointer
 from .environment import commit, hardware, versions
 from .evaluator import CocoEvaluator
+from .freezing import freeze
 from .precision import build_step_trainer
 from .reliability.interruption import StopOnSignal
 from .reliability.non_finite import NonFiniteGuard, StepSkipped
 from .reliability.random_states import kept_rng_states, restore_rng_states, rng_states
 from .validation import insert_validation
+
+
+class StoppedEarly(BaseException):
+    """Leaves the loop of iterations; no ``Exception``, as nothing failed."""
 
 
 class Trainer(DefaultTrainer):
@@ -41,11 +47,15 @@ class Trainer(DefaultTrainer):
         if cfg.SEED < 0:
             cfg.defrost()
             cfg.SEED = comm.shared_random_seed()
-        model = self.build_model(cfg)
+        self.trained = model = self.build_model(cfg)
+        freeze(model, cfg.MODEL.FREEZE)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
+        # A copy of what all workers have agreed on, and without the hooks of training.
+        ema = cfg.SOLVER.EMA
+        self.average = WeightAverage(self.trained, ema.DECAY) if ema.ENABLED else None
         self._trainer = build_step_trainer(cfg, model, data_loader, optimizer)
         guard = NonFiniteGuard(
             cfg.OUTPUT_DIR, cfg.SOLVER.MAX_SKIPPED_ITERATIONS, cfg.SOLVER.IMS_PER_BATCH
@@ -54,11 +64,17 @@ class Trainer(DefaultTrainer):
         self._trainer.register_hooks([guard])
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SafeCheckpointer(
-            model, cfg.OUTPUT_DIR, extra=self.describe(cfg), trainer=weakref.proxy(self)
+            self.model, cfg.OUTPUT_DIR, extra=self.describe(cfg), trainer=weakref.proxy(self)
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks([*self.build_hooks(), StopOnSignal(self.checkpointer)])
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is evaluated and saved: the one that is trained or, with
+        ``SOLVER.EMA.ENABLED``, the average of its weights."""
+        return self._trainer.model if self.average is None else self.average.module
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -205,6 +221,7 @@ class Trainer(DefaultTrainer):
             names=self.cfg.DATASETS.TEST,
             loader=partial(self.build_labelled_loader, self.cfg),
             checkpointer=self.checkpointer,
+            patience=self.cfg.TEST.EARLY_STOPPING,
         )
         if self.cfg.TEST.AUG.ENABLED:
 
@@ -219,6 +236,9 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)
+        if self.average is not None and self.average.n_averaged == 0:
+            # What was loaded is in the average, which starts with it.
+            self.trained.load_state_dict(self.average.module.state_dict())
         self.data_loader.batch_sampler.start_iter = self.start_iter
         if self.start_iter >= self.max_iter:
             logging.getLogger(__name__).warning(
@@ -231,16 +251,35 @@ class Trainer(DefaultTrainer):
         """The results of the last evaluation, if there was one."""
         return getattr(self, "_last_eval_results", None)
 
+    def train(self) -> None:
+        """Train as ``DefaultTrainer`` does, or until a hook has lowered ``max_iter``."""
+        with suppress(StoppedEarly):
+            super().train()
+
+    def before_step(self) -> None:
+        if self.iter >= self.max_iter:
+            raise StoppedEarly
+        super().before_step()
+
     def run_step(self) -> None:
         with suppress(StepSkipped):
             super().run_step()
+            if self.average is not None:
+                self.average.update_parameters(self.trained)
 
     def state_dict(self) -> dict:
         state = super().state_dict()
+        if self.average is not None:
+            state["training_weights"] = self.trained.state_dict()
+            state["averaged_iterations"] = int(self.average.n_averaged)
         return state | {"seed": self.data_loader.batch_sampler.seed, "rng": rng_states()}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
+        if "training_weights" in state_dict:  # also where the average is no longer wanted
+            self.trained.load_state_dict(state_dict["training_weights"])
+            if self.average is not None:
+                self.average.n_averaged.fill_(state_dict["averaged_iterations"])
         if "seed" not in state_dict:
             logging.getLogger(__name__).warning(
                 "The checkpoint is of Detectron2's own trainer, which keeps no random states: this "

@@ -1,5 +1,5 @@
-"""What is looked at on the validation images beside COCO's figures: the loss, a few pictures, and
-which checkpoint is the best so far."""
+"""What is looked at on the validation images beside COCO's figures: the loss, a few pictures, which
+checkpoint is the best so far, and whether it is worth going on."""
 
 import logging
 import math
@@ -22,6 +22,7 @@ from .checkpoint import SafeCheckpointer
 from .reliability.checkpoint_file import is_sound
 from .reliability.random_states import kept_rng_states
 from .reliability.safe_files import load_tensors
+from .reliability.workers import any_worker
 
 NUM_PICTURES = 4  # at every evaluation
 PICTURE_SIDE = 480  # px, of the longer side
@@ -147,7 +148,7 @@ class BestCheckpoint(AtEvaluation):
     def __init__(self, period: int, checkpointer: SafeCheckpointer, metric: str):
         super().__init__(period)
         self.checkpointer, self.metric = checkpointer, metric
-        self.best = -math.inf
+        self.best, self.iteration = -math.inf, -1
 
     def before_train(self) -> None:
         path = Path(self.checkpointer.save_dir) / f"{self.NAME}.pth"
@@ -160,7 +161,7 @@ class BestCheckpoint(AtEvaluation):
             return
         best = load_tensors(str(path)).get("best", {})
         if best.get("metric") == self.metric:
-            self.best = best["value"]
+            self.best, self.iteration = best["value"], best["iteration"]
 
     def look(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, 0))
@@ -168,12 +169,46 @@ class BestCheckpoint(AtEvaluation):
             logging.getLogger(__name__).info(f"{self.metric} is 0: no checkpoint is the best yet.")
         if not value > max(self.best, 0):
             return
-        self.best = value
+        self.best, self.iteration = value, iteration
         best = {"metric": self.metric, "value": value, "iteration": iteration}
         self.checkpointer.save(self.NAME, best=best, iteration=self.trainer.iter)
         logging.getLogger(__name__).info(
             f"{self.metric} {value:.2f} is the best so far: kept as {self.NAME}.pth."
         )
+
+
+class EarlyStopping(AtEvaluation):
+    """Lets a training end when ``patience`` evaluations in a row were no better than the best one.
+
+    To be behind :class:`BestCheckpoint`, whose file remembers the best over a resume. Before there
+    is a best, nothing ends.
+    """
+
+    def __init__(self, period: int, best: BestCheckpoint, patience: int):
+        super().__init__(period)
+        self.best, self.iterations = best, patience * period
+
+    def before_train(self) -> None:
+        self._stop_if_over(self.trainer.start_iter - 1)
+
+    def look(self) -> None:
+        iteration = self.trainer.iter
+        if iteration + 1 < self.trainer.max_iter and self._stop_if_over(iteration):
+            self.best.checkpointer.save("model_final", iteration=iteration)
+
+    def _stop_if_over(self, iteration: int) -> bool:
+        """Make ``iteration`` the last one of all workers if it is time; the first one knows."""
+        waited = iteration - self.best.iteration
+        is_over = math.isfinite(self.best.best) and waited >= self.iterations
+        if not any_worker(comm.is_main_process() and is_over):
+            return False
+        self.trainer.max_iter = iteration + 1
+        logging.getLogger(__name__).warning(
+            f"Stopped after iteration {iteration}: for {self.iterations} iterations or more "
+            f"{self.best.metric} was not above {self.best.best:.2f}, its best, which is in "
+            f"{self.best.NAME}.pth; to go on, raise TEST.EARLY_STOPPING and give --resume."
+        )
+        return True
 
 
 def insert_validation(
@@ -183,12 +218,14 @@ def insert_validation(
     names: Sequence[str],
     loader: Callable[[], DataLoader],
     checkpointer: SafeCheckpointer,
+    patience: int = 0,
 ) -> list[HookBase | None]:
     """Put the hooks of this module behind the evaluation, which has this ``period``, and before
     what writes metrics.
 
     Args:
         names: the validation sets; the first one is looked at, by way of ``loader()``.
+        patience: evaluations without a better AP after which training stops; 0 for no such end.
     """
     if not names:
         return hooks
@@ -196,6 +233,7 @@ def insert_validation(
     metric = "bbox/AP" if len(names) == 1 else f"{names[0]}/bbox/AP"
     ours = [ValidationLoss(period, loader), DetectionPictures(period, loader, names[0])]
     if period > 0:
-        ours.append(BestCheckpoint(period, checkpointer, metric))
+        ours.append(best := BestCheckpoint(period, checkpointer, metric))
+        ours += [EarlyStopping(period, best, patience)] * (patience > 0)
     behind = 1 + next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
     return [*hooks[:behind], *ours, *hooks[behind:]]

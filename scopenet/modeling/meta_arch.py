@@ -16,6 +16,7 @@ from .border_errors import START
 from .detection import detect
 from .folding import fold_frozen_norms
 from .head import ScopeHead, split_bin_logits
+from .joint_batch import JointBatch, largest_size, pad_first, padded_maps
 from .losses import (
     LOC_LOSS_TYPES,
     bin_loss,
@@ -179,25 +180,43 @@ class ScopeNet(DenseDetector):
             "max_detections": self.max_detections_per_image,
         }
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(
+        self, batched_inputs: list[dict], joint: JointBatch | None = None
+    ) -> dict[str, Tensor] | list[dict]:
         """See ``DenseDetector.forward``; the fields of the detections are described in
-        :meth:`forward_inference`, their frame is the "height" and "width" of each input."""
-        images, features, predictions = self.predict(batched_inputs)
+        :meth:`forward_inference`, their frame is the "height" and "width" of each input.
+
+        In training, the losses of inputs that are a part of a ``joint`` batch, see
+        :meth:`joint_batch`, are their share of its losses.
+        """
+        images, features, predictions = self.predict(batched_inputs, joint)
         if self.training:
             gt_instances = [x["instances"] for x in batched_inputs]
-            return self.forward_training(images, features, predictions, gt_instances)
+            return self.forward_training(images, features, predictions, gt_instances, joint)
         results = self.forward_inference(images, features, predictions)
         for i, (x, size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             height, width = x.get("height", size[0]), x.get("width", size[1])
             results[i] = rescale_detections(results[i], height, width)
         return [{"instances": x} for x in results]
 
-    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+    @torch.no_grad()
+    def joint_batch(self, batched_inputs: list[dict]) -> JointBatch:
+        """Say of a labelled batch what :meth:`forward` in training has to know of it where it gets
+        it in parts; to be called by all workers alike."""
+        size = largest_size(batched_inputs)
+        maps = padded_maps(size, self.backbone.size_divisibility, self.strides)
+        counts = self.label_locations((maps,), [x["instances"] for x in batched_inputs]).counts()
+        num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
+        return JointBatch(*size, num_positives)
+
+    def preprocess_image(
+        self, batched_inputs: list[dict], joint: JointBatch | None = None
+    ) -> ImageList:
         """See ``DenseDetector.preprocess_image``; a GPU is not waited for. On a CPU the channels
         lie next to each other, which spares its convolutions the reordering of activations."""
         moved = (x["image"].to(self.device, non_blocking=True) for x in batched_inputs)
         images = ImageList.from_tensors(
-            [(x - self.pixel_mean) / self.pixel_std for x in moved],
+            pad_first([(x - self.pixel_mean) / self.pixel_std for x in moved], joint),
             self.backbone.size_divisibility,
             padding_constraints=self.backbone.padding_constraints,
         )
@@ -205,19 +224,26 @@ class ScopeNet(DenseDetector):
             images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
 
-    def predict(self, batched_inputs: list[dict]) -> tuple[ImageList, list[Tensor], Predictions]:
+    def predict(
+        self, batched_inputs: list[dict], joint: JointBatch | None = None
+    ) -> tuple[ImageList, list[Tensor], Predictions]:
         """Return the padded batch, its features and the head's raw outputs."""
-        images = self.preprocess_image(batched_inputs)
+        images = self.preprocess_image(batched_inputs, joint)
         features = self.backbone(images.tensor)
         features = [features[name] for name in self.head_in_features]
         return images, features, self.head(features)
 
-    def forward_training(self, images, features, predictions, gt_instances) -> dict[str, Tensor]:
+    def forward_training(
+        self, images, features, predictions, gt_instances, joint: JointBatch | None = None
+    ) -> dict[str, Tensor]:
         """Return the weighted "loss_cls", "loss_bin" and "loss_loc" (equation 4) and, where errors
         are learned, "loss_error"."""
         positives = self.label_locations(predictions, gt_instances)
         counts = positives.counts()
-        num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
+        if joint is not None:
+            num_positives = joint.num_positives
+        else:
+            num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, enabled=False):
             losses, metrics = self.losses(predictions, gt_instances, positives, num_positives)
         if has_event_storage():

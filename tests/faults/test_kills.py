@@ -89,13 +89,14 @@ def goes_on(training: Training, done: int, row) -> None:
 
 
 def test_worker_killed_under_torchrun(coco, tmp_path):
-    """Without --resume: what is started again goes on all the same."""
+    """Without --resume: what is started again goes on all the same, and so does an average."""
+    average = ["SOLVER.EMA.ENABLED", "True"]
     launcher = (*TORCHRUN, "--max-restarts", "2")
-    whole = Training(coco, tmp_path / "whole")
+    whole = Training(coco, tmp_path / "whole", *average)
     whole.run(launcher=launcher)
     kills = [("0", "event:9"), ("1", "iteration:6")] if FULL else [("1", "iteration:6")]
     for rank, moment in kills:
-        training = Training(coco, tmp_path / f"output_{rank}")
+        training = Training(coco, tmp_path / f"output_{rank}", *average)
         with counted("kill -9 of one of two workers under torchrun") as row:
             training.run(launcher=launcher, KILL=moment, KILL_RANK=rank)
             iterations = training.iterations()

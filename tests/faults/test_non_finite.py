@@ -26,8 +26,8 @@ def poison(monkeypatch):
     def poison_iterations(bad, kind: str) -> None:
         iterations, forward = {"next": 0}, ScopeNet.forward
 
-        def poisoned(model, batch):
-            losses = forward(model, batch)
+        def poisoned(model, batch, *joint):
+            losses = forward(model, batch, *joint)
             iterations["next"] += 1
             if iterations["next"] - 1 in bad and kind == "loss":
                 losses["loss_cls"] = losses["loss_cls"] * NAN
@@ -45,7 +45,8 @@ def test_skipped_and_noted_down(tmp_path, poison, kind):
     poison({5, 6}, kind)
     folder = tmp_path / "output"
     with counted(f"{kind} NaN in two iterations: both are skipped", 2):
-        training = train_here(folder, "SOLVER.MAX_SKIPPED_ITERATIONS", "2")
+        average = ["SOLVER.EMA.ENABLED", "True"]
+        training = train_here(folder, "SOLVER.MAX_SKIPPED_ITERATIONS", "2", *average)
         assert training.iterations() == [i for i in range(ITERATIONS) if i not in (5, 6)]
         names = [f"iteration_000000{i}_worker_0.json" for i in (5, 6)]
         assert sorted(x.name for x in (folder / "non_finite").iterdir()) == names
@@ -62,8 +63,24 @@ def test_skipped_and_noted_down(tmp_path, poison, kind):
         # The running statistics have not seen the two batches either.
         counts = [x for name, x in weights.items() if name.endswith("num_batches_tracked")]
         assert counts and all(x == ITERATIONS - 2 for x in counts)
+        assert checkpoint["trainer"]["averaged_iterations"] == ITERATIONS - 2
         state = checkpoint["trainer"]["_trainer"]["hooks"]["NonFiniteGuard"]
         assert state == {"in_a_row": 0, "skipped": 2}
+
+
+def test_skipped_as_a_whole_where_it_comes_in_parts(tmp_path, poison):
+    poison({10}, "loss")  # the first half of iteration 5
+    folder = tmp_path / "output"
+    with counted("loss NaN in a part of an iteration: all of it is skipped"):
+        training = train_here(folder, "SOLVER.ACCUMULATION", "2")
+        assert training.iterations() == [i for i in range(ITERATIONS) if i != 5]
+        (note,) = (folder / "non_finite").iterdir()
+        note = json.loads(note.read_text())
+        assert len(note["images"]) == 2 and note["not_finite"]["losses"] == ["loss_cls"]
+        weights = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+        assert all(bool(x.isfinite().all()) for x in weights.values())
+        counts = [x for name, x in weights.items() if name.endswith("num_batches_tracked")]
+        assert counts and all(x == 2 * (ITERATIONS - 1) for x in counts)
 
 
 def test_stops_after_too_many_in_a_row(tmp_path, poison):

@@ -103,16 +103,17 @@ def test_a_finished_training_says_so(folder, caplog):
     assert f"has had its {ITERATIONS} iterations" in caplog.text
 
 
+def stop(iteration: int) -> None:
+    """Ends a training in an iteration without a checkpoint."""
+    if iteration == 9:
+        raise MemoryError
+
+
 def test_the_best_checkpoint_goes_on_too(undisturbed_here, tmp_path):
     """Stopped between two evaluations; also the random states do not move by an evaluation."""
     more = ["DATASETS.TEST", "('mini_val',)", "TEST.EVAL_PERIOD", "4"]
     whole, output = tmp_path / "whole", tmp_path / "output"
     undisturbed = train_here(whole, *more)
-
-    def stop(iteration):
-        if iteration == 9:
-            raise MemoryError
-
     with pytest.raises(MemoryError):
         train_here(output, *more, after=stop)
     assert is_sound(output / "model_best.pth")
@@ -121,6 +122,46 @@ def test_the_best_checkpoint_goes_on_too(undisturbed_here, tmp_path):
     assert_same(training, undisturbed)
     best = [torch.load(x / "model_best.pth", weights_only=True)["best"] for x in (whole, output)]
     assert best[0] == best[1]
+
+
+OPTIONS = {
+    "average": ["SOLVER.EMA.ENABLED", "True"],
+    "parts": ["SOLVER.ACCUMULATION", "2"],
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_that_go_on(tmp_path, option):
+    more = OPTIONS[option]
+    undisturbed = train_here(tmp_path / "whole", *more)
+
+    with counted(f"stopped and resumed with {more[0]}") as row:
+        with pytest.raises(MemoryError):
+            train_here(tmp_path / "output", *more, after=stop)
+        training = train_here(tmp_path / "output", "--resume", *more)
+        assert_same(training, undisturbed)
+        row.again.append(2)
+
+
+@pytest.mark.parametrize("before, after", [("True", "False"), ("False", "True")])
+def test_an_average_that_comes_or_goes_changes_no_training(
+    undisturbed_here, tmp_path, before, after
+):
+    key = "SOLVER.EMA.ENABLED"
+    output = tmp_path / "other"
+    with pytest.raises(MemoryError):
+        train_here(output, key, before, after=stop)
+    train_here(output, "--resume", key, after)
+    found, expected = final_state(output), final_state(undisturbed_here.folder)
+    weights = ".trainer.training_weights" if after == "True" else ".model"
+    names = [k for k in expected if k.startswith(".model.")]
+    for name in names:
+        assert torch.equal(found[name.replace(".model", weights, 1)], expected[name]), name
+    if after == "True":
+        assert found[".trainer.averaged_iterations"] == ITERATIONS - 8
+        assert not all(torch.equal(found[x], expected[x]) for x in names)
+    else:
+        assert ".trainer.averaged_iterations" not in found
 
 
 # What a training starts from.

@@ -31,27 +31,41 @@ class NonFiniteGuard(HookBase):
         self.folder = Path(output_dir) / FOLDER
         self.max_in_a_row, self.batch_size = max_in_a_row, batch_size
         self.in_a_row = self.skipped = 0
+        self._forget_iteration()
+
+    def _forget_iteration(self) -> None:
+        self.batch: list[dict] = []
+        self.losses: dict[str, Tensor] = {}
 
     def watch(self, model: nn.Module) -> None:
-        """Remember what goes through the model, and the statistics that it changes."""
+        """Remember what goes through the model in an iteration, at once or in parts, and the
+        statistics that it changes."""
+        self.model = model
         model.register_forward_pre_hook(self._before_forward)
         model.register_forward_hook(self._after_forward)
 
     def _before_forward(self, model: nn.Module, inputs: tuple) -> None:
         # Running statistics take in a batch in the forward pass, before its loss is known.
-        if model.training:
+        if model.training and not self.batch:
             modules = (x for x in model.modules() if getattr(x, "track_running_stats", False))
             self.statistics = [(x, x.clone()) for m in modules for x in m.buffers(recurse=False)]
 
     def _after_forward(self, model: nn.Module, inputs: tuple, outputs: dict) -> None:
         if model.training:
-            self.batch, self.losses = inputs[0], outputs
+            self.batch = self.batch + inputs[0]
+            self.losses = {k: x.detach() + self.losses.get(k, 0) for k, x in outputs.items()}
 
     def after_backward(self) -> None:
+        try:
+            self._look_at_iteration()
+        finally:
+            self._forget_iteration()
+
+    def _look_at_iteration(self) -> None:
         gradients = self._watched_gradients()
         # Together, so that a GPU is waited for once only.
         values = [*self.losses.values(), *(x.norm() for x in gradients.values())]
-        values = torch.stack([x.detach().float() for x in values]).tolist()
+        values = torch.stack([x.float() for x in values]).tolist()
         losses = dict(zip(self.losses, values, strict=False))
         bad_losses = [name for name, value in losses.items() if not math.isfinite(value)]
         # A norm may overflow of a gradient that is finite.
@@ -83,7 +97,7 @@ class NonFiniteGuard(HookBase):
         scaler = getattr(self.trainer, "grad_scaler", None)
         if scaler is not None and scaler.get_scale() > 1:
             return {}
-        parameters = self.trainer.model.named_parameters()
+        parameters = self.model.named_parameters()
         return {name: x.grad for name, x in parameters if x.grad is not None}
 
     def _learning_rate(self) -> float:
@@ -105,7 +119,7 @@ class NonFiniteGuard(HookBase):
         write_file(self.folder / name, lambda f: f.write(content))
 
     def _diagnosis(self) -> str:
-        weights = self.trainer.model.parameters()
+        weights = self.model.parameters()
         if not all(bool(x.isfinite().all()) for x in weights):
             cause = "the weights themselves are not finite: go on from an earlier checkpoint"
         else:

@@ -1,0 +1,51 @@
+"""Parameters that are not trained, chosen by their names."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
+
+from ..errors import ConfigError
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Take the parameters whose names match one of ``patterns`` (``*`` and ``?`` as in file names)
+    out of training. A batch normalization whose parameters all are no longer moves its statistics
+    either; names in checkpoints stay as they are.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or nothing is left to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"MODEL.FREEZE (LazyConfig: train.freeze): no parameter is called {pattern}"
+                + _near(pattern, model)
+            )
+    frozen = [x for x in names if any(fnmatchcase(x, pattern) for pattern in patterns)]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    if not any(x.requires_grad for x in model.parameters()):
+        raise ConfigError("MODEL.FREEZE leaves nothing to train; name fewer parameters.")
+    for name, module in [*model.named_modules()]:
+        owned = [*module.parameters(recurse=False)]
+        if owned and not any(x.requires_grad for x in owned):
+            # Returns another one in place of a batch normalization only.
+            replacement = FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+            model.set_submodule(name, replacement)
+    if frozen:
+        logging.getLogger(__name__).info(
+            f"MODEL.FREEZE: {len(frozen)} of {len(names)} parameters are not trained, from "
+            f"{frozen[0]} to {frozen[-1]}."
+        )
+
+
+def _near(pattern: str, model: nn.Module) -> str:
+    parameters = [name for name, _ in model.named_parameters()]
+    modules = [f"{name}.*" for name, _ in model.named_modules() if name]
+    close = difflib.get_close_matches(pattern, modules + parameters, n=3, cutoff=0.6)
+    return f"; near are {', '.join(close)}." if close else f"; the first is {parameters[0]}."
