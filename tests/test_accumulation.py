@@ -132,7 +132,7 @@ def test_clipping_and_log_are_of_the_whole():
 
 def test_in_bfloat16_every_part_is():
     model, batch, types = build_scopenet((8, 16)).train(), batch_of(), []
-    autocast_in_training(model)
+    autocast_in_training(model, "cpu")
     _, expected = gradient_of(model, model, batch)
     conv = model.head.cls_subnet[0]
     conv.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
