@@ -10,9 +10,10 @@ import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, refused
 from ..modeling.bins import bin_edges
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
+from .reliability.plain import check_weights
 from .reliability.safe_files import load_pickled_arrays, load_safetensors, load_tensors
 
 # The layer that names the classes, which starts anew where these are others.
@@ -90,7 +91,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
         super().__init__(model, save_dir, **checkpointables)
         self.extra = extra or {}
-        self._is_resumed = self._matches_names = False
+        self._path, self._is_resumed, self._matches_names = "", False, False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """See :func:`~scopenet.engine.reliability.checkpoint_file.write_checkpoint`."""
@@ -118,6 +119,11 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     # What fvcore's `Checkpointer.load` calls, and leaves to its subclasses.
     def _load_file(self, filename: str) -> dict[str, Any]:
+        loaded = self._read(filename)
+        check_weights(filename, loaded)
+        return loaded
+
+    def _read(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
             raise ConfigError(f"{filename} is a file of pycls, which is not read; save it as .pth.")
         if filename.endswith(".safetensors"):
@@ -131,13 +137,14 @@ class SafeCheckpointer(DetectionCheckpointer):
             return loaded
         # Caffe2's format, as Detectron2 treats it: blobs, with the solver's momenta among them.
         blobs = loaded.get("blobs", loaded)
-        model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        if isinstance(blobs, dict):
+            blobs = {k: v for k, v in blobs.items() if not str(k).endswith("_momentum")}
+        return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """See fvcore's ``Checkpointer.load``: without ``checkpointables`` a run is resumed. As in
         Detectron2, ``?matching_heuristics=True`` behind a file's name matches names that differ."""
-        self._is_resumed = checkpointables is None
+        self._path, self._is_resumed = path, checkpointables is None
         self._matches_names = "matching_heuristics=True" in urlparse(path).query
         return super().load(path, checkpointables)
 
@@ -146,7 +153,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         if self._is_resumed:
             check_same_classes(checkpoint, class_names)
         forget_other_classes(checkpoint, class_names)
-        incompatible = super()._load_model(checkpoint)
+        with refused(f"The weights of {self._path} cannot be given to the model"):
+            incompatible = super()._load_model(checkpoint)
         report_forgotten(incompatible)
         report_other_bins(checkpoint, getattr(self.model, "module", self.model))
         return incompatible
