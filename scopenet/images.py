@@ -28,6 +28,7 @@ _TURNS = dict(
     )
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # text, and with a preview before it
 
 
 def listed(suffixes: Sequence[str]) -> str:
@@ -78,7 +79,7 @@ def read_image(path: str | Path) -> np.ndarray:
     ``read_image`` gives. Damaged files and those of more than 8 bits raise an ImageError.
     """
     try:
-        check_png(path)
+        check_image_file(path)
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
                 raise ImageError(
@@ -86,7 +87,8 @@ def read_image(path: str | Path) -> np.ndarray:
                 )
             turn = _TURNS.get(orientation_of(image))
             upright = image if turn is None else image.transpose(turn)
-            pixels = np.asarray(upright.convert("RGB"))
+            # To convert is to copy, which large images have no memory for.
+            pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
@@ -110,15 +112,20 @@ def reason_of(error: Exception) -> str:
     return " ".join(reason.split()).rstrip(".")
 
 
-def check_png(path: str | Path) -> None:
-    """Raise what PIL says of a PNG that cannot be decoded to its end.
+def check_image_file(path: str | Path) -> None:
+    """Raise a ValueError for PostScript, and what PIL says of a PNG that cannot be decoded to its
+    end.
 
-    Detectron2 ignores it while it looks for EXIF data, for which a PNG is decoded: of a damaged one
-    it would take what was decoded until then for the image.
+    PIL would hand the one to Ghostscript, as a program to be run, whatever the file's suffix.
+    Detectron2 ignores the other while it looks for EXIF data, for which a PNG is decoded: of a
+    damaged one it would take what was decoded until then for the image.
     """
     with open(path, "rb") as f:
-        if f.read(len(_PNG)) != _PNG:
-            return
+        start = f.read(len(_PNG))
+    if start.startswith(_POSTSCRIPT):
+        raise ValueError("PostScript, which is a program")
+    if start != _PNG:
+        return
     try:
         with Image.open(path) as image:
             image.verify()  # checksums only, which takes next to no time

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 
-from ..images import check_png, reason_of
+from ..images import check_image_file, reason_of
 from .coco_json import box_problem
 
 # Under this key a sample names the files that cannot be read, and why.
@@ -50,7 +50,7 @@ def map_image(sample: dict, mapper: Mapper) -> dict:
     path = sample.get("file_name")
     try:
         if path:
-            check_png(path)
+            check_image_file(path)
         return mapper(sample)
     except Exception:
         problem = path and unreadable_image(sample)
@@ -65,7 +65,7 @@ def unreadable_image(sample: dict) -> str:
     To be asked when it was not mapped: an image that is too narrow may still be large enough.
     """
     try:
-        check_png(sample["file_name"])
+        check_image_file(sample["file_name"])
         image = read_image(sample["file_name"], format="BGR")
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         return reason_of(error)

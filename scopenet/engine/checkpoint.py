@@ -6,12 +6,12 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..errors import ConfigError, refused
 from ..modeling.bins import bin_edges
+from ..safe_yaml import read_yaml
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
 from .reliability.plain import check_weights
 from .reliability.safe_files import load_pickled_arrays, load_safetensors, load_tensors
@@ -51,7 +51,7 @@ def report_other_bins(checkpoint: dict[str, Any], model: nn.Module) -> None:
     """Say in the log that the bins of a ScopeNet lie elsewhere than those that the checkpoint's
     config had, which nothing in the shapes of the weights tells."""
     try:
-        node = yaml.safe_load(checkpoint["config"])["MODEL"]["SCOPENET"]
+        node = read_yaml(checkpoint["config"])["MODEL"]["SCOPENET"]
         sizes = node["NUM_BINS"], node["BIN_SIZE"]
         theirs = bin_edges(node["LEVEL_BOUNDARIES"], model.strides, *sizes)
     except Exception:  # no config, or of another model

@@ -10,7 +10,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from ...images import check_png, orientation_of, reason_of
+from ...images import check_image_file, orientation_of, reason_of
 from ...processes import available_cores
 from .. import coco_json
 
@@ -112,7 +112,7 @@ def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
         yield finding("empty file")
         return
     try:
-        check_png(path)
+        check_image_file(path)
         with Image.open(path) as opened:
             kind, mode = opened.format, opened.mode
             orientation = orientation_of(opened)

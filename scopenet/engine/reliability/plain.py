@@ -91,7 +91,9 @@ def check_weights(path: str, checkpoint: dict[str, Any]) -> None:
         raise ConfigError(f"{path} holds a {type(weights).__name__} instead of a dict of weights.")
     for key, value in weights.items():
         if not isinstance(key, str) or not _is_of_numbers(value):
-            raise ConfigError(f"{path} is not of weights only: {key!r:.100} is no array of numbers.")
+            raise ConfigError(
+                f"{path} is not of weights only: {key!r:.100} is no array of numbers."
+            )
     if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
         raise ConfigError(f"{path} does not name its classes by a list of text.")
 

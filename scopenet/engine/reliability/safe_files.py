@@ -39,7 +39,9 @@ class _Array(np.ndarray):
         _, shape, plain, is_fortran, data = state
         data = _as_bytes(data)
         if math.prod(shape) * plain.dtype.itemsize != len(data):  # numpy would compute in 64 bits
-            raise pickle.UnpicklingError(f"refused: {len(data)} bytes are no array of shape {shape}")
+            raise pickle.UnpicklingError(
+                f"refused: {len(data)} bytes are no array of shape {shape}"
+            )
         super().__setstate__((1, shape, plain.dtype, is_fortran, data))
 
 

@@ -65,7 +65,9 @@ def _code(x: Any) -> bytes:
         return {None: b"N", True: b"\x88", False: b"\x89"}[x]
     if isinstance(x, int):
         data = x.to_bytes(x.bit_length() // 8 + 1, "little", signed=True)
-        return (b"\x8a%c" % len(data) if len(data) < 256 else b"\x8b" + struct.pack("<i", len(data))) + data
+        return (
+            b"\x8a%c" % len(data) if len(data) < 256 else b"\x8b" + struct.pack("<i", len(data))
+        ) + data
     if isinstance(x, float):
         return b"G" + struct.pack(">d", x)
     if isinstance(x, str):
@@ -100,10 +102,30 @@ DANGEROUS = [
     *(Global("", ""), Global("os", "path.join"), Global("__main__", "serve"), Global("é", "x")),
     *(Global("numpy.testing._private.utils", "runstring"), Global("builtins", "bytearray")),
     *(Global("torch", "load"), Global("torch.hub", "load"), Global("torch", "Tensor")),
-    *(Global("copyreg", "_reconstructor"), Global("builtins", "object"), Global("operator", "call")),
+    *(
+        Global("copyreg", "_reconstructor"),
+        Global("builtins", "object"),
+        Global("operator", "call"),
+    ),
 ]
 OPS = [
-    *(b"", b"0", b"1", b"2", b"(", b"t", b"R", b"b", b"\x81", b"\x92", b"a", b"e", b"s", b"u", b"}"),
+    *(
+        b"",
+        b"0",
+        b"1",
+        b"2",
+        b"(",
+        b"t",
+        b"R",
+        b"b",
+        b"\x81",
+        b"\x92",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"}",
+    ),
     *(b"]", b")", b"\x8f", b"\x90", b"\x91", b"h\x00", b"h\xff", b"j\xff\xff\xff\x7f", b"q\x00"),
     *(b"r\xff\xff\xff\x7f", b"r\xff\xff\xff\xff", b"\x94", b"P0\n", b"Q", b"\x82\x01", b"\x97"),
     *(b"\x98", b"\x95" + b"\xff" * 8, b"\x8e" + b"\xff" * 8, b"\x8e" + b"\xff" * 4 + bytes(4)),

@@ -54,6 +54,7 @@ def write(case: Case, kind: Kind, folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     path = folder / f"file{case.suffix or kind.suffix}"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(case.content)
     return path
 
@@ -89,8 +90,9 @@ def examine(kind: Kind, case: Case, path: Path, watch: Watch) -> tuple[str, str]
 
 def fault_of(error: Exception, path: Path) -> str:
     """Say why this is not one sentence that names the file; "" if it is."""
-    text, cause = str(error), error
-    while cause is not None:
+    text, cause, met = str(error), error, []
+    while cause is not None and cause not in met:
+        met.append(cause)
         if isinstance(cause, MemoryError):
             place = traceback.format_tb(cause.__traceback__, -2)
             return f"it wants more memory than there is: {text[:300]} {place}"

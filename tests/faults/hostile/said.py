@@ -85,7 +85,9 @@ def _array(data: Any, plain: Said, shape: Any, order: str) -> np.ndarray:
     if plain.state:
         dtype = dtype.newbyteorder(plain.state[1])
     data = data.encode("latin1") if isinstance(data, str) else bytes(data)
-    assert int(np.prod([*map(int, np.atleast_1d(shape))], dtype=object)) * dtype.itemsize == len(data)
+    assert int(np.prod([*map(int, np.atleast_1d(shape))], dtype=object)) * dtype.itemsize == len(
+        data
+    )
     return np.ndarray(shape, dtype, data, order=order)
 
 

@@ -21,10 +21,60 @@ from scopenet.engine.checkpoint import SafeCheckpointer
 from scopenet.engine.reliability.safe_files import load_pickled_arrays
 
 TYPES = (
-    *("f4", "<f8", ">f4", "f2", "i1", "u1", "b1", "i8", "u8", "S3", "U2", "S0", "U0", "c8", "g", "e"),
-    *("O", "V8", "V0", "M8", "M8[ns]", "m8[s]", "f4,f4", "(2,3)f4", "O,i4", "|O8", "object", "void"),
-    *("U99999999999", "S2147483647", "S-1", "f3", "", "x", "i4,", "3O", "=f4", "datetime64[999999D]"),
-    *("{'names': ['a'], 'formats': ['O']}", "complex128", "a5", "str", "float", "\0", "bool8", "f4\n"),
+    *(
+        "f4",
+        "<f8",
+        ">f4",
+        "f2",
+        "i1",
+        "u1",
+        "b1",
+        "i8",
+        "u8",
+        "S3",
+        "U2",
+        "S0",
+        "U0",
+        "c8",
+        "g",
+        "e",
+    ),
+    *(
+        "O",
+        "V8",
+        "V0",
+        "M8",
+        "M8[ns]",
+        "m8[s]",
+        "f4,f4",
+        "(2,3)f4",
+        "O,i4",
+        "|O8",
+        "object",
+        "void",
+    ),
+    *(
+        "U99999999999",
+        "S2147483647",
+        "S-1",
+        "f3",
+        "",
+        "x",
+        "i4,",
+        "3O",
+        "=f4",
+        "datetime64[999999D]",
+    ),
+    *(
+        "{'names': ['a'], 'formats': ['O']}",
+        "complex128",
+        "a5",
+        "str",
+        "float",
+        "\0",
+        "bool8",
+        "f4\n",
+    ),
 )
 
 
@@ -52,11 +102,23 @@ def parts() -> list[Any]:
         *(plain(x) for x in TYPES),
         *(plain("f4", x) for x in (">", "|", "=", "", "x", "<<", None, 1)),
         *(plain("V8", "|", None, tuple_of("x"), fields, 8, 1, 27), plain("O", "|")),
-        *(plain("f4", "<", None, None, None, 2**31 - 1, 1, 63), plain("U1", "<", *(None,) * 3, 8, 4, 8)),
-        *(plain("f4", "<", tuple_of(plain("O"), tuple_of(2)), None, None, 8, 1, 0), plain("V8", "|")),
+        *(
+            plain("f4", "<", None, None, None, 2**31 - 1, 1, 63),
+            plain("U1", "<", *(None,) * 3, 8, 4, 8),
+        ),
+        *(
+            plain("f4", "<", tuple_of(plain("O"), tuple_of(2)), None, None, 8, 1, 0),
+            plain("V8", "|"),
+        ),
         *(array(np.ones(2, np.float32), x) for x in ("O", "V8", "f8", "S4", "U1", "M8", "f4,f4")),
         *(number(x, b"\x41" * 8) for x in ("O", "V8", "f8", "f4", "S8", "U2", "M8[s]", "c8")),
-        *(tuple_of(2**62), tuple_of(2**31, 2**31, 2**31), tuple_of(-1), tuple_of(0, 2**62), tuple_of()),
+        *(
+            tuple_of(2**62),
+            tuple_of(2**31, 2**31, 2**31),
+            tuple_of(-1),
+            tuple_of(0, 2**62),
+            tuple_of(),
+        ),
         *(tuple_of(*[1] * 33), tuple_of(*[1] * 65), tuple_of(1.5), tuple_of("3"), tuple_of(True)),
         call("numpy._core.numeric", "_frombuffer", bytes(16), plain("O"), tuple_of(2), "C"),
         call("numpy._core.numeric", "_frombuffer", bytes(16), plain("f4"), tuple_of(2, -1), "C"),
@@ -107,9 +169,16 @@ class Pkl:
 
     def _assembled(self, rng: random.Random) -> Case:
         weights = dict_of({k: array(v) for k, v in [*self.weights.items()][:2]})
-        weights.children += ["momentum_momentum", number("f4", bytes(4)), "n", number("i8", bytes(8))]
+        weights.children += [
+            "momentum_momentum",
+            number("f4", bytes(4)),
+            "n",
+            number("i8", bytes(8)),
+        ]
         items = {"model": weights} if rng.random() < 0.7 else {"blobs": weights}
-        tree = Node("list", [dict_of(items | {"__author__": "x", "class_names": Node("list", ["a"])})])
+        tree = Node(
+            "list", [dict_of(items | {"__author__": "x", "class_names": Node("list", ["a"])})]
+        )
         what = [mutate(rng, tree, self.parts) for _ in range(rng.choice((1, 1, 2, 3)))]
         code = assemble(copy.deepcopy(tree))
         # Without the list around it, which is there so that all of it can be replaced, too.

@@ -28,11 +28,28 @@ STORAGES = {
     "BoolStorage": "?", "ComplexFloatStorage": "c8",
 }  # fmt: skip
 KEYS = ("0", "1", "2", "9", "", "../0", "/etc/passwd", "../data.pkl", "0/../1", "\0", "a" * 300, 0)
-PLACES = ("cpu", "cuda:0", "cuda", "meta", "mps", "xla", "hpu", "privateuseone", "x", "", "cpu:9", 1)
+PLACES = (
+    "cpu",
+    "cuda:0",
+    "cuda",
+    "meta",
+    "mps",
+    "xla",
+    "hpu",
+    "privateuseone",
+    "x",
+    "",
+    "cpu:9",
+    1,
+)
 REBUILDS = [
     *("_rebuild_tensor", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_qtensor"),
     *("_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor"),
-    *("_rebuild_wrapper_subclass", "_rebuild_device_tensor_from_numpy", "_rebuild_sparse_csr_tensor"),
+    *(
+        "_rebuild_wrapper_subclass",
+        "_rebuild_device_tensor_from_numpy",
+        "_rebuild_sparse_csr_tensor",
+    ),
     *("_rebuild_device_tensor_from_cpu_tensor", "_rebuild_parameter_with_state"),
 ]
 
@@ -158,10 +175,26 @@ class Pth:
         elif kind == 1:
             entries.append((name, rng.choice((content, b"", rng.randbytes(99)))))
         elif kind == 2:
-            names = ("y/data.pkl", "../x/data.pkl", "/data.pkl", "x/constants.pkl", "", "x/data", "\xff")
+            names = (
+                "y/data.pkl",
+                "../x/data.pkl",
+                "/data.pkl",
+                "x/constants.pkl",
+                "",
+                "x/data",
+                "\xff",
+            )
             entries[i] = (rng.choice((*names, entries[k][0], "x/.data/serialization_id")), content)
         elif kind == 3:
-            odd = (b"", content[:-1], content + b"\0", bytes(2**20), rng.randbytes(64), b"big", b"x")
+            odd = (
+                b"",
+                content[:-1],
+                content + b"\0",
+                bytes(2**20),
+                rng.randbytes(64),
+                b"big",
+                b"x",
+            )
             entries[i] = (name, rng.choice(odd))
         elif kind == 4:
             return "archive deflated", zipped(entries, bomb=rng.random() < 0.3)

@@ -65,7 +65,13 @@ class Safetensors:
             length = rng.choice((*lengths, 10**8, 10**8 + 1))
             return Case("length of the header", self._file(text, self.data, length))
         if kind == 9:
-            odd = (b" " * 99 + text, text + b" " * 99, text + b"\0", text[:-1], b"\xef\xbb\xbf" + text)
+            odd = (
+                b" " * 99 + text,
+                text + b" " * 99,
+                text + b"\0",
+                text[:-1],
+                b"\xef\xbb\xbf" + text,
+            )
             odd += (b"[]", b"", b"{}", b"null", text.replace(b"conv", b"\xff\xfe"), b"[" * 10_000)
             odd += (text.decode().encode("utf-16"), b'{"__metadata__":' * 500)
             return Case("text of the header", self._file(rng.choice(odd), self.data))
@@ -80,9 +86,27 @@ class Safetensors:
         for _ in range(rng.choice((1, 1, 2))):
             field = rng.choice(("dtype", "shape", "data_offsets"))
             whole = len(self.data)
-            spans = ([0, whole], [0, 0], [whole, whole], [8, 4], [-4, 0], [0, 2**63], [whole, whole + 8])
+            spans = (
+                [0, whole],
+                [0, 0],
+                [whole, whole],
+                [8, 4],
+                [-4, 0],
+                [0, 2**63],
+                [whole, whole + 8],
+            )
             spans += ([2**64 - 8, 2**64], [4, 196], [0, 192], [192, 208], [2**64 - 1, 0], [1, 193])
-            shapes = ([], [0], [48], [2**32, 2**32], [2**63, 2], [0, 2**63], [4, 3, 4], [1] * 70, [-1, -48])
+            shapes = (
+                [],
+                [0],
+                [48],
+                [2**32, 2**32],
+                [2**63, 2],
+                [0, 2**63],
+                [4, 3, 4],
+                [1] * 70,
+                [-1, -48],
+            )
             shapes += ([2**62, 4], [6, 8], [24], [4294967296, 4294967296, 0], [96], [192])
             choices = {"dtype": TYPES, "shape": shapes, "data_offsets": spans}
             header[name][field] = rng.choice(choices[field])
