@@ -14,8 +14,8 @@ MAX_DEPTH = 40
 
 
 def read_yaml(text: str | bytes, loader: type = yaml.SafeLoader) -> Any:
-    """Read YAML by a safe loader; raise a ValueError if aliases make it larger than ``MAX_NODES``, or if it is
-    nested deeper than ``MAX_DEPTH``, and nearly anything if it is malformed."""
+    """Read YAML by a safe loader; raise a ValueError if aliases make it larger than ``MAX_NODES``
+    or it is nested deeper than ``MAX_DEPTH``, and nearly anything if it is malformed."""
     marks = text if isinstance(text, str) else text.decode(errors="replace")
     if "&" in marks and "*" in marks and _size(yaml.compose(text, loader), {}) > MAX_NODES:
         raise ValueError("its aliases stand for too much")

@@ -3,7 +3,7 @@ is read as what its bytes say, and nothing else happens. In full these are more 
 
 import pytest
 from hostile.parent import Reader
-from tally import FilesRow, FILES_ROWS
+from tally import FILES_ROWS, FilesRow
 from trainings import FULL
 
 pytestmark = pytest.mark.faults

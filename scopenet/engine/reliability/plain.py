@@ -20,6 +20,7 @@ from ...errors import ConfigError
 _TORCH_NAMES = re.compile(
     r"collections (OrderedDict|Counter)|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
     r"|torch (\w+Storage|Size|device|bool|b?float\w+|u?int\w+|complex\w+)|_codecs encode"
+    r"|(__builtin__|builtins) (set|complex)"
 )
 _ZIP, _MAGIC = b"PK\3\4", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how the two forms begin
 _PICKLES = 5  # in a file of the older form: magic number, version, system, content, storages

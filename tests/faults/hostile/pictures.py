@@ -21,7 +21,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Readers of Pillow that run a program, open other files, or unpack what is not an image.
 OTHERS = (
-    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) show\nshowpage\n%%EOF\n",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n",
     b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 30, 60) + bytes(18) + b"%!PS-Adobe-3.0 EPSF-3.0\n",
     b"P6\n24 16\n255\n" + bytes(24 * 16 * 3),
     b"P6\n60000 60000\n255\n" + bytes(99),
@@ -132,8 +132,8 @@ class Picture:
     def _png_size(self, rng: random.Random) -> bytes:
         """Another size, depth or colour type, with few or many bytes of pixels."""
         numbers = [rng.choice((24, *SIZES)), rng.choice((16, *SIZES))]
-        header = struct.pack(">IIBBBBB", *numbers, rng.choice((8, 8, 8, 1, 4, 16, 0, 7)),
-                             rng.choice((2, 2, 0, 3, 4, 6, 1)), 0, 0, rng.choice((0, 0, 1, 2)))  # fmt: skip
+        forms = rng.choice((8, 8, 8, 1, 4, 16, 0, 7)), rng.choice((2, 2, 0, 3, 4, 6, 1))
+        header = struct.pack(">IIBBBBB", *numbers, *forms, 0, 0, rng.choice((0, 0, 1, 2)))
         data = zlib.compress(bytes(rng.choice((0, 16 * 73, 2**20, 2**24))))
         return png([(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 MEMORY = 2 << 30  # bytes of address space for one file, besides what the process has already
 RESIDENT = 1 << 30  # bytes that it may really use
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Events that no reader of data has a reason for, by their beginnings: docs.python.org, audit events.
+# Events (Python's "audit events table") that no reader has a reason for, by their beginnings.
 _FORBIDDEN = (
     *("os.system", "os.exec", "os.fork", "os.spawn", "os.posix_spawn", "os.startfile", "os.kill"),
     *("subprocess.", "pty.", "socket.", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser."),
