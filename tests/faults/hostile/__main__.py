@@ -11,7 +11,6 @@ if __name__ == "__main__":
     name, number, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     kind = child.set_up(name, folder / "sound")
     case = child.make(kind, name, 0, number)
-    (folder / "read").mkdir(exist_ok=True)
     path = child.write(case, kind, folder / "read")
     print(f"{case.what}: {path}", flush=True)
     limit_memory()

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import sys
 import traceback
 import warnings
@@ -48,14 +49,12 @@ def make(kind: Kind, name: str, seed: int, number: int) -> Case:
 
 
 def write(case: Case, kind: Kind, folder: Path) -> Path:
-    """Write the file and those beside it."""
-    for file, content in case.beside.items():
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    """Write the file and those beside it, and nothing else, into ``folder``."""
+    shutil.rmtree(folder, ignore_errors=True)  # also faster than to write files anew
     path = folder / f"file{case.suffix or kind.suffix}"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(case.content)
+    for name, content in [*case.beside.items(), (path.relative_to(folder), case.content)]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     return path
 
 
@@ -99,7 +98,7 @@ def fault_of(error: Exception, path: Path) -> str:
         cause = cause.__cause__ or cause.__context__
     if len(text) > LONGEST:
         return f"a sentence of {len(text)} characters: {text[:300]}"
-    if not text.isprintable() or text[-1] not in ".?" or text[-2] in ".?!":
+    if not text.isprintable() or text[-1] not in ".?" or text[-2] in ".!":
         return f"no sentence: {text!r}"
     return "" if str(path.parent) in text else f"it does not name the file: {text}"
 
@@ -119,8 +118,6 @@ def serve(folder: Path) -> None:
         own = folder / name.replace(" ", "_")
         if name not in kinds:
             kinds[name] = set_up(name, own / "sound")
-            scratch = own / "read"
-            scratch.mkdir(exist_ok=True)
         limit_memory()
         answer(ready=True)
         for number in range(first, last):
