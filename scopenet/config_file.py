@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .config import add_scopenet_config
 from .errors import ConfigError
+from .safe_yaml import check_config_file
 
 Config = CfgNode | DictConfig
 # Where an architecture has its number of classes, below MODEL.
@@ -60,7 +61,9 @@ def load_config(config_file: str = "", overrides: Sequence[str] = ()) -> CfgNode
     cfg = _default_config()
     try:
         if config_file:
-            cfg.merge_from_file(find_config(config_file), allow_unsafe=False)
+            path = find_config(config_file)
+            check_config_file(path)
+            cfg.merge_from_file(path, allow_unsafe=False)
     except Exception as error:  # yacs and PyYAML raise nearly anything for a malformed file
         raise _explain(error, cfg, config_file) from error
     override(cfg, overrides, config_file)
@@ -133,7 +136,7 @@ def _explain(error: Exception, cfg: Config, config_file: str) -> ConfigError:
     if "Non-existent" in message:
         key = message.split(":")[-1].strip()
         return ConfigError(f"Unknown key {key} in {where}{_hint(key, all_keys(cfg))}")
-    return ConfigError(f"In {where}: {' '.join(message.split()).rstrip('.')}.")
+    return ConfigError(f"In {where}: {' '.join(message.split()).rstrip('.!')}.")
 
 
 def leaves(cfg: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:

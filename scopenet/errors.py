@@ -16,6 +16,12 @@ class ConfigError(ValueError):
     """A config, file or flag that cannot mean what its author wants; the message is one sentence
     for the user."""
 
+    def __str__(self) -> str:
+        """Return it on one line, without what would move a terminal's cursor or cannot be encoded,
+        and not longer than can be read: it may quote a file that holds anything."""
+        text = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in super().__str__())
+        return text if len(text) <= 1500 else f"{text[:1000]} [...] {text[-400:]}"
+
 
 class ImageError(ConfigError):
     """An image that no detector can look at; the message names the file and says why."""

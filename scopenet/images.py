@@ -30,6 +30,7 @@ _TURNS = dict(
     )
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # text, and with a preview before it
 
 
 def listed(suffixes: Sequence[str]) -> str:
@@ -81,7 +82,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         with open(path, "rb") as f:
-            check_png(f)
+            check_image_file(f)
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
                 raise ImageError(
@@ -89,7 +90,8 @@ def read_image(path: str | Path) -> np.ndarray:
                 )
             turn = _TURNS.get(orientation_of(image))
             upright = image if turn is None else image.transpose(turn)
-            pixels = np.asarray(upright.convert("RGB"))
+            # To convert is to copy, which large images have no memory for.
+            pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
@@ -113,13 +115,18 @@ def reason_of(error: Exception) -> str:
     return " ".join(reason.split()).rstrip(".")
 
 
-def check_png(file: BinaryIO) -> None:
-    """Raise what PIL says of an open PNG that cannot be decoded to its end.
+def check_image_file(file: BinaryIO) -> None:
+    """Raise a ValueError for PostScript, and what PIL says of an open PNG that cannot be decoded to
+    its end.
 
-    Detectron2 ignores it while it looks for EXIF data, for which a PNG is decoded: of a damaged one
-    it would take what was decoded until then for the image.
+    PIL would hand the one to Ghostscript, as a program to be run, whatever the file's suffix.
+    Detectron2 ignores the other while it looks for EXIF data, for which a PNG is decoded: of a
+    damaged one it would take what was decoded until then for the image.
     """
-    if file.read(len(_PNG)) != _PNG:
+    start = file.read(len(_PNG))
+    if start.startswith(_POSTSCRIPT):
+        raise ValueError("PostScript, which is a program")
+    if start != _PNG:
         return
     content = _PNG + file.read()
     try:

@@ -7,6 +7,7 @@ import pytest
 from detectron2.data.detection_utils import read_image as detectron2_read_image
 from PIL import Image
 
+from scopenet.data.unusable import unreadable_image
 from scopenet.errors import ConfigError, ImageError
 from scopenet.images import IMAGE_SUFFIXES, find_images, images_in, read_image
 
@@ -178,3 +179,14 @@ def test_files_folders_and_patterns(folder):
 def test_inputs_that_are_no_images(folder, name, message):
     with pytest.raises(ConfigError, match=message):
         find_images([str(folder / name)])
+
+
+@pytest.mark.parametrize("start", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6" + bytes(28)])
+def test_postscript_is_not_run(tmp_path, monkeypatch, start):
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("Ghostscript"))
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    path = tmp_path / "a.png"
+    path.write_bytes(start + b"%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(ImageError, match="a.png cannot be read \\(PostScript, which is a program"):
+        read_image(path)
+    assert unreadable_image({"file_name": str(path)}) == "PostScript, which is a program"

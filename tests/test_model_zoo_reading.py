@@ -51,6 +51,14 @@ def test_damaged_file(zoo, suffix):
     assert path.exists()  # it is not ours
 
 
+def test_a_zoo_in_a_folder_needs_no_cache(zoo, monkeypatch):
+    monkeypatch.setattr("scopenet.model_zoo.zoo.get_cache_dir", None)
+    assert model_zoo.published(CONFIG, zoo=zoo)[1].startswith(str(zoo))
+    (path,) = zoo.rglob("*.safetensors")
+    path.write_bytes(b"")
+    assert "sha256" in refusal(model_zoo.published, CONFIG, zoo=zoo)
+
+
 def test_damaged_file_is_not_parsed(zoo, monkeypatch):
     (path,) = zoo.rglob("*.safetensors")
     path.write_bytes(path.read_bytes() + b" ")

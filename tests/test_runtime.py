@@ -265,6 +265,27 @@ def test_metadata_that_are_missing_or_damaged(tmp_path, suffix, text, named):
     assert named in message and str(tmp_path) in message
 
 
+def test_metadata_that_are_no_text(tmp_path):
+    path = write_toy(tmp_path / "model.onnx")
+    path.write_bytes(path.read_bytes().replace(b'"red"', b'"r\xffd"'))
+    assert f"{path} cannot be read as ONNX: UnicodeDecodeError" in error_of(path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize("old, new", [(b"image", b"imagx"), (b"border_scores", b"border_scorex")])
+def test_graphs_that_are_no_detectors(tmp_path, suffix, old, new):
+    path = write_toy(tmp_path / f"model{suffix}")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    message = error_of(path)
+    assert str(path) in message and f"{new.decode()}" in message and "no detections." in message
+
+
+def test_graphs_that_openvino_cannot_compile(tmp_path):
+    path = write_toy(tmp_path / "model.xml")
+    path.write_text(path.read_text().replace('element_type="u8"', "", 1))
+    assert f"{path} cannot be compiled by OpenVINO" in error_of(path)
+
+
 def test_damaged_metadata_are_refused_by_an_optimized_python_too():
     program = (
         "import sys; from scopenet.runtime.metadata import *; parse_metadata(sys.argv[1], 'x')"

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
 from ..atomic import write_json
 from ..errors import ConfigError, import_extra, refused
-from ..images import images_in, orientation_of, reason_of
+from ..images import check_image_file, images_in, orientation_of, reason_of
+from ..safe_yaml import read_yaml
 from .coco_json import classes_of, read_coco_json
 
 SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
@@ -62,7 +62,7 @@ def read_names(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         names: Any = [line.strip() for line in text.splitlines() if line.strip()]
         if path.suffix.lower() in (".yaml", ".yml"):
-            names = yaml.safe_load(text)["names"]
+            names = read_yaml(text)["names"]
             if isinstance(names, dict):  # number -> name
                 names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -86,6 +86,7 @@ def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> An
 def _size_of(file: Path) -> tuple[int, int]:
     """Return width and height of an image as training reads it, turned by its EXIF orientation."""
     try:
+        check_image_file(file)
         with Image.open(file) as image:
             return image.size[::-1] if orientation_of(image) > 4 else image.size
     except Exception as error:  # a damaged file makes the parsers raise nearly anything

@@ -11,7 +11,7 @@ from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from ..images import check_png, reason_of
+from ..images import check_image_file, reason_of
 from .coco_json import box_problem
 
 # Under this key a sample names the files that cannot be read, and why.
@@ -66,7 +66,7 @@ def map_image(sample: dict, mapper: Mapper) -> dict:
     with opened(path) or nullcontext() as file:
         try:
             if file:
-                check_png(file)
+                check_image_file(file)
             return mapper(sample)
         except Exception as error:
             if file:
@@ -94,7 +94,7 @@ def unreadable_image(sample: dict) -> str:
     """
     try:
         with PathManager.open(sample["file_name"], "rb") as f:
-            check_png(f)
+            check_image_file(f)
         image = read_image(sample["file_name"], format="BGR")
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
         return reason_of(error)

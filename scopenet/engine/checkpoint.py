@@ -6,13 +6,14 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, refused
 from ..modeling.bins import bin_edges
+from ..safe_yaml import read_yaml
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
+from .reliability.plain import check_weights
 from .reliability.safe_files import load_pickled_arrays, load_safetensors, load_tensors
 from .taken_over import drop_other_tower, report_taken_over
 
@@ -51,7 +52,7 @@ def report_other_bins(checkpoint: dict[str, Any], model: nn.Module) -> None:
     """Say in the log that the bins of a ScopeNet lie elsewhere than those that the checkpoint's
     config had, which nothing in the shapes of the weights tells."""
     try:
-        node = yaml.safe_load(checkpoint["config"])["MODEL"]["SCOPENET"]
+        node = read_yaml(checkpoint["config"])["MODEL"]["SCOPENET"]
         sizes = node["NUM_BINS"], node["BIN_SIZE"]
         theirs = bin_edges(node["LEVEL_BOUNDARIES"], model.strides, *sizes)
     except Exception:  # no config, or of another model
@@ -91,7 +92,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def __init__(self, model, save_dir: str = "", *, extra: dict | None = None, **checkpointables):
         super().__init__(model, save_dir, **checkpointables)
         self.extra = extra or {}
-        self._is_resumed = self._matches_names = False
+        self._path, self._is_resumed, self._matches_names = "", False, False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """See :func:`~scopenet.engine.reliability.checkpoint_file.write_checkpoint`."""
@@ -119,6 +120,11 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     # What fvcore's `Checkpointer.load` calls, and leaves to its subclasses.
     def _load_file(self, filename: str) -> dict[str, Any]:
+        loaded = self._read(filename)
+        check_weights(filename, loaded)
+        return loaded
+
+    def _read(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
             raise ConfigError(f"{filename} is a file of pycls, which is not read; save it as .pth.")
         if filename.endswith(".safetensors"):
@@ -132,13 +138,14 @@ class SafeCheckpointer(DetectionCheckpointer):
             return loaded
         # Caffe2's format, as Detectron2 treats it: blobs, with the solver's momenta among them.
         blobs = loaded.get("blobs", loaded)
-        model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        if isinstance(blobs, dict):
+            blobs = {k: v for k, v in blobs.items() if not str(k).endswith("_momentum")}
+        return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """See fvcore's ``Checkpointer.load``: without ``checkpointables`` a run is resumed. As in
         Detectron2, ``?matching_heuristics=True`` behind a file's name matches names that differ."""
-        self._is_resumed = checkpointables is None
+        self._path, self._is_resumed = path, checkpointables is None
         self._matches_names = "matching_heuristics=True" in urlparse(path).query
         return super().load(path, checkpointables)
 
@@ -148,8 +155,9 @@ class SafeCheckpointer(DetectionCheckpointer):
             check_same_classes(checkpoint, class_names)
         forget_other_classes(checkpoint, class_names)
         names = [*self.model.state_dict()]
-        drop_other_tower(checkpoint["model"], names)
-        incompatible = super()._load_model(checkpoint)
+        with refused(f"The weights of {self._path} cannot be given to the model"):
+            drop_other_tower(checkpoint["model"], names)
+            incompatible = super()._load_model(checkpoint)
         report_forgotten(incompatible)
         reshaped = [name for name, *_ in incompatible.incorrect_shapes]
         report_taken_over(names, [*incompatible.missing_keys, *reshaped])

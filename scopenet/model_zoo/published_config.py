@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ..config_file import Config, load_config, read_config, settings_of, to_yaml
 from ..errors import ConfigError, refused
+from ..safe_yaml import read_yaml
 
 _MACHINE_PATH = re.compile(r"[/~\\]|\.\.[/\\]|file:|[A-Za-z]:[/\\]")
 _SHAPE_SPEC = "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec"
@@ -51,7 +52,7 @@ def publishable(text: str, where: str) -> dict:
     A ConfigError says that what comes from ``where`` is not plain YAML, or asks for something of
     the machine it is read on."""
     with refused(f"The config in {where} is not a full config in plain YAML"):
-        config = yaml.load(text, _Loader)
+        config = read_yaml(text, _Loader)
         if not _is_lazy(config):
             config["OUTPUT_DIR"] = "./output"
             config["MODEL"]["WEIGHTS"] = _address_or_name(config["MODEL"]["WEIGHTS"])
@@ -84,7 +85,7 @@ def read_published(text: bytes, where: str, source: str) -> Config:
     places. A ConfigError says that what comes from ``where`` calls something else, is not plain
     YAML, reads other files, or has keys that are unknown."""
     with refused(f"The published config {where} is refused"):
-        content = yaml.safe_load(text)
+        content = read_yaml(text)
         if _is_lazy(content) != source.endswith(".py"):
             raise ConfigError(f"it is of another kind than {source}, so was not trained with it")
         if _is_lazy(content):

@@ -52,22 +52,31 @@ class Zoo:
         """Return a file of the entry, on this machine and with the right sha256. Downloads are kept
         where Detectron2 keeps its own (``$FVCORE_CACHE``), by their sha256."""
         file, where = entry.files[name], self.location(f"{entry.folder}/{name}")
-        kept = Path(get_cache_dir(), "scopenet_model_zoo", file.sha256, name)
-        if self.is_address and kept.is_file() and File.of(kept.read_bytes()).sha256 == file.sha256:
-            return kept
-        content = self._read(where, file.bytes + 1)
-        if File.of(content).sha256 != file.sha256:
-            kept.unlink(missing_ok=True)
-            raise ConfigError(
-                f"{where} does not have the sha256 that the zoo's index names: it was damaged or "
-                "replaced; try again, and if that does not help have the model published again."
-            )
         if not self.is_address:
+            self._read_right(where, file)
             return Path(where)
+        kept = Path(get_cache_dir(), "scopenet_model_zoo", file.sha256, name)
+        if kept.is_file() and File.of(kept.read_bytes()).sha256 == file.sha256:
+            return kept
+        try:
+            content = self._read_right(where, file)
+        except ConfigError:
+            kept.unlink(missing_ok=True)
+            raise
         kept.parent.mkdir(parents=True, exist_ok=True)
         own = kept.with_name(f".{uuid4()}")  # others may download the same
         write_file(kept, lambda f: f.write(content), unfinished=own)
         return kept
+
+    def _read_right(self, where: str, file: File) -> bytes:
+        """Return the content of a file; a ConfigError says that it has another sha256."""
+        content = self._read(where, file.bytes + 1)
+        if File.of(content).sha256 != file.sha256:
+            raise ConfigError(
+                f"{where} does not have the sha256 that the zoo's index names: it was damaged or "
+                "replaced; try again, and if that does not help have the model published again."
+            )
+        return content
 
     def add(self, name: str, entry: Entry, files: dict[str, bytes]) -> None:
         """Put an entry and the contents of its files into the zoo. It takes the place of the one of

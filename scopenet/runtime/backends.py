@@ -53,7 +53,9 @@ class OnnxBackend:
         with refused(f"{path} cannot be read as ONNX"):
             providers = [devices[options.device.lower()]]
             self.session = runtime.InferenceSession(path, settings, providers=providers)
-        properties = self.session.get_modelmeta().custom_metadata_map
+            properties = self.session.get_modelmeta().custom_metadata_map
+            inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+            _check_names([x.name for x in inputs], [x.name for x in outputs])
         self.metadata = parse_metadata(properties.get(KEY, ""), str(path))
         if options.precision not in (None, self.metadata.precision):
             raise ConfigError(
@@ -89,6 +91,10 @@ class OpenVinoBackend:
             )
         with refused(f"{path} cannot be read by OpenVINO"):
             model = core.read_model(path)
+            names = [
+                [x for port in ports for x in port.names] for ports in (model.inputs, model.outputs)
+            ]
+            _check_names(*names)
         has_metadata = model.has_rt_info([KEY])
         text = model.get_rt_info([KEY]).astype(str) if has_metadata else ""
         self.metadata = parse_metadata(text, str(path))
@@ -98,7 +104,8 @@ class OpenVinoBackend:
         settings = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": options.num_streams}
         if options.num_threads:
             settings["INFERENCE_NUM_THREADS"] = options.num_threads
-        self.compiled = core.compile_model(model, device, settings)
+        with refused(f"{path} cannot be compiled by OpenVINO"):
+            self.compiled = core.compile_model(model, device, settings)
         self.names = Outputs.names_in({name for x in model.outputs for name in x.get_names()})
         self.requests = threading.local()
 
@@ -108,6 +115,11 @@ class OpenVinoBackend:
         self.requests.own.infer({"image": image})
         found = (self.requests.own.get_tensor(name).data.copy() for name in self.names)
         return Outputs(*found)
+
+
+def _check_names(inputs: list[str], outputs: list[str]) -> None:
+    if set(inputs) != {"image"} or not set(Outputs._fields) <= set(outputs):
+        raise ConfigError(f"it makes {', '.join(outputs)} of {', '.join(inputs)}, no detections")
 
 
 def _hint(core: Any, device: str, precision: str) -> str:

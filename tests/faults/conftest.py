@@ -59,3 +59,7 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("faults")
         for line in tally.table():
             terminalreporter.write_line(line)
+    if tally.FILES_ROWS:
+        terminalreporter.section("hostile files")
+        for line in tally.table_of_files():
+            terminalreporter.write_line(line)

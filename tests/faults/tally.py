@@ -16,7 +16,23 @@ class Row:
         self.again: list[int] = []
 
 
+class FilesRow:
+    """What became of hostile files of one kind."""
+
+    def __init__(self):
+        self.refused = self.loaded = self.failed = 0
+
+    @property
+    def files(self) -> int:
+        return self.refused + self.loaded + self.failed
+
+    def count(self, outcome: str) -> None:
+        """One more file; the outcomes are those of :mod:`hostile.child`."""
+        setattr(self, outcome, getattr(self, outcome) + 1)
+
+
 ROWS: dict[str, Row] = {}  # by the name of the fault
+FILES_ROWS: dict[str, FilesRow] = {}  # by the kind of file
 PERIOD = 4  # iterations between the checkpoints of the suite's trainings
 
 
@@ -41,4 +57,15 @@ def table() -> list[str]:
     for fault, row in ROWS.items():
         again = f"{sum(row.again)}, at most {max(row.again)} at a time" if any(row.again) else "0"
         lines.append(f"| {fault} | {row.tried} | {row.survived} | {again} | {row.lost} |")
+    return lines
+
+
+def table_of_files() -> list[str]:
+    """As in docs/reliability.md."""
+    lines = [
+        "| Kind | Files | Refused with a sentence | Loaded | Failures |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, row in FILES_ROWS.items():
+        lines.append(f"| {kind} | {row.files} | {row.refused} | {row.loaded} | {row.failed} |")
     return lines

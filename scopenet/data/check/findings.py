@@ -10,7 +10,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from ...images import check_png, orientation_of, reason_of
+from ...images import check_image_file, orientation_of, reason_of
 from ...processes import available_cores
 from .. import coco_json
 
@@ -113,7 +113,7 @@ def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
         return
     try:
         with open(path, "rb") as f:
-            check_png(f)
+            check_image_file(f)
         with Image.open(path) as opened:
             kind, mode = opened.format, opened.mode
             orientation = orientation_of(opened)

@@ -1,9 +1,12 @@
 """Reading files of weights without running any code that they may hold."""
 
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ...errors import ConfigError
+from .plain import check_operations, check_plain, check_torch_file
 
 
 class _PlainType:
@@ -33,7 +37,12 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, plain, is_fortran, data = state
-        super().__setstate__((1, shape, plain.dtype, is_fortran, _as_bytes(data)))
+        data = _as_bytes(data)
+        if math.prod(shape) * plain.dtype.itemsize != len(data):  # numpy would compute in 64 bits
+            raise pickle.UnpicklingError(
+                f"refused: {len(data)} bytes are no array of shape {shape}"
+            )
+        super().__setstate__((1, shape, plain.dtype, is_fortran, data))
 
 
 def _as_bytes(data: bytes | str) -> bytes:
@@ -80,22 +89,34 @@ class ArrayUnpickler(pickle.Unpickler):
 def load_pickled_arrays(path: str) -> dict[str, Any]:
     """Read a ``.pkl`` of Detectron2's model zoo; raise a ConfigError if it is not a pickled dict of
     arrays and plain types."""
-    with open(path, "rb") as f:
-        return _parse(path, ArrayUnpickler(f, encoding="latin1").load)
+    return _parse(path, partial(_unpickle, Path(path)))
+
+
+def _unpickle(path: Path) -> Any:
+    content = path.read_bytes()
+    check_operations(content)
+    return ArrayUnpickler(BytesIO(content), encoding="latin1").load()
 
 
 def load_tensors(path: str) -> dict[str, Any]:
     """Read a file of ``torch.save`` onto the CPU; raise a ConfigError if it is not a dict of
     tensors and plain types."""
-    return _parse(path, partial(torch.load, path, map_location="cpu", weights_only=True))
+    return _parse(path, partial(_load_tensors, path))
+
+
+def _load_tensors(path: str) -> Any:
+    check_torch_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _parse(path: str, load: Callable[[], Any]) -> dict[str, Any]:
     try:
         loaded = load()
+        check_plain(loaded)
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        reason = reason.rstrip(".")
+        # PyTorch's advice, to load it unsafely, comes first; what it says of the file comes last.
+        text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+        reason = text.splitlines()[0].rstrip(".!")
         raise ConfigError(f"{path} is not a file of tensors and plain types: {reason}.") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} holds a {type(loaded).__name__} instead of a dict of weights.")
