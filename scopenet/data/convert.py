@@ -86,7 +86,8 @@ def _parse(globox: Any, kind: str, labels: Path, images: Path, file: Path) -> An
 def _size_of(file: Path) -> tuple[int, int]:
     """Return width and height of an image as training reads it, turned by its EXIF orientation."""
     try:
-        check_image_file(file)
+        with open(file, "rb") as opened:
+            check_image_file(opened)
         with Image.open(file) as image:
             return image.size[::-1] if orientation_of(image) > 4 else image.size
     except Exception as error:  # a damaged file makes the parsers raise nearly anything

@@ -55,15 +55,13 @@ class OnnxBackend:
             self.session = runtime.InferenceSession(path, settings, providers=providers)
             properties = self.session.get_modelmeta().custom_metadata_map
             inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-            _check_names([x.name for x in inputs], [x.name for x in outputs])
+            self.names = _output_names([x.name for x in inputs], [x.name for x in outputs])
         self.metadata = parse_metadata(properties.get(KEY, ""), str(path))
         if options.precision not in (None, self.metadata.precision):
             raise ConfigError(
                 f"{path} runs in {self.metadata.precision}; for {options.precision} export it to "
                 "OpenVINO."
             )
-
-        self.names = Outputs.names_in([x.name for x in self.session.get_outputs()])
 
     def __call__(self, image: np.ndarray) -> Outputs:
         return Outputs(*self.session.run(self.names, {"image": image}))
@@ -94,7 +92,7 @@ class OpenVinoBackend:
             names = [
                 [x for port in ports for x in port.names] for ports in (model.inputs, model.outputs)
             ]
-            _check_names(*names)
+            self.names = _output_names(*names)
         has_metadata = model.has_rt_info([KEY])
         text = model.get_rt_info([KEY]).astype(str) if has_metadata else ""
         self.metadata = parse_metadata(text, str(path))
@@ -106,7 +104,6 @@ class OpenVinoBackend:
             settings["INFERENCE_NUM_THREADS"] = options.num_threads
         with refused(f"{path} cannot be compiled by OpenVINO"):
             self.compiled = core.compile_model(model, device, settings)
-        self.names = Outputs.names_in({name for x in model.outputs for name in x.get_names()})
         self.requests = threading.local()
 
     def __call__(self, image: np.ndarray) -> Outputs:
@@ -117,9 +114,12 @@ class OpenVinoBackend:
         return Outputs(*found)
 
 
-def _check_names(inputs: list[str], outputs: list[str]) -> None:
-    if set(inputs) != {"image"} or not set(Outputs._fields) <= set(outputs):
+def _output_names(inputs: list[str], outputs: list[str]) -> list[str]:
+    """Return the outputs to ask for; a ConfigError says that the model is no detector."""
+    required = {x for x in Outputs._fields if x not in Outputs._field_defaults}
+    if set(inputs) != {"image"} or not required <= set(outputs):
         raise ConfigError(f"it makes {', '.join(outputs)} of {', '.join(inputs)}, no detections")
+    return [x for x in Outputs._fields if x in outputs]
 
 
 def _hint(core: Any, device: str, precision: str) -> str:

@@ -1,7 +1,6 @@
 """What an exported file says of itself, and what it returns."""
 
 import json
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -24,11 +23,6 @@ class Outputs(NamedTuple):
     loc_scores: np.ndarray  # (K,) float32, p_loc
     border_scores: np.ndarray  # (K, 4) float32, of the left, top, right and bottom borders
     border_stds: np.ndarray | None = None  # (K, 4) float32 px, where the model has learned errors
-
-    @classmethod
-    def names_in(cls, available: Collection[str]) -> list[str]:
-        """List the outputs to ask for of a file that has the ``available`` ones."""
-        return [x for x in cls._fields if x in available or x not in cls._field_defaults]
 
     def take(self, kept: np.ndarray) -> "Outputs":
         """Return the detections that ``kept``, (K,) bool, names."""
