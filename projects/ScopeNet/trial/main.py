@@ -35,7 +35,7 @@ class Step(NamedTuple):
 STEPS = {
     "tests": Step("Tests", device_tests.run, 180.0),
     "training": Step("Training", training.run, 140.0),
-    "traces": Step("A step in detail", traces.run, 60.0),
+    "traces": Step("A step in detail", traces.run, 90.0),
     "timing": Step("Times", timing.run, LIMIT),
 }
 
