@@ -437,7 +437,8 @@ def test_keys_that_are_added():
         SCORE_THRESH_TEST TOPK_CANDIDATES_TEST NMS_THRESH_TEST"""
     own = [f"MODEL.SCOPENET.{name}" for name in names.split()]
     own += ["SOLVER.AMP.PRECISION", "SOLVER.MAX_SKIPPED_ITERATIONS", "DATASETS.CUSTOM"]
-    own += ["DATALOADER.MAX_UNREADABLE_IMAGES"]
+    own += ["DATALOADER.MAX_UNREADABLE_IMAGES", "MODEL.FREEZE", "SOLVER.ACCUMULATION"]
+    own += ["SOLVER.EMA.ENABLED", "SOLVER.EMA.DECAY", "TEST.EARLY_STOPPING"]
     assert sorted(all_keys(cfg)) == sorted([*before, *own])
 
 
