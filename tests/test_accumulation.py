@@ -141,6 +141,20 @@ def test_in_bfloat16_every_part_is():
     assert (found - expected).norm() <= 1e-2 * expected.norm()
 
 
+def test_parts_share_one_autocast():
+    """As in Detectron2's AMPTrainer, which goes forward in it and back outside."""
+    model, batch = build_scopenet((8, 16)).train(), batch_of()
+
+    def forward(of):
+        with torch.autocast("cpu", torch.bfloat16):
+            return of(batch)
+
+    _, expected = gradient_of(lambda batch: forward(model), model, batch)
+    in_parts = MicroBatches(model, 4, lambda loss: loss)
+    _, found = gradient_of(lambda batch: forward(in_parts), model, batch)
+    assert (found - expected).norm() <= 1e-2 * expected.norm()
+
+
 def test_parts_must_be_equal():
     model = build_scopenet((8, 16))
     for number, said in ((3, "3 does not divide the 4 images"), (0, "0 does not divide")):
