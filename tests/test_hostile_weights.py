@@ -123,7 +123,7 @@ def test_weights_that_are_no_arrays(tmp_path, weights, named):
         assert named in refusal(pkl(tmp_path, {"blobs": weights}))
 
 
-@pytest.mark.parametrize("names", ["red", {"red": 1}, ["red", 1]])
+@pytest.mark.parametrize("names", ["red", {"red": 1}, ["red", 1], np.zeros(2)])
 def test_names_of_classes_that_are_none(tmp_path, names):
     content = {"model": {}, "__author__": "x", "class_names": names}
     assert "does not name its classes by a list" in refusal(pkl(tmp_path, content))
