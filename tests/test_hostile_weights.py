@@ -95,6 +95,11 @@ def test_pkl_with_values_that_are_no_plain_ones(tmp_path, value):
     assert "is not a file of tensors and plain types: " in refusal(path)
 
 
+def test_pth_with_tensors_as_names(tmp_path):
+    torch.save({"model": {}, torch.zeros(2): 1}, tmp_path / "x.pth")
+    assert "it names something by a Tensor." in refusal(tmp_path / "x.pth")
+
+
 def test_a_value_that_comes_twice_does_not_hold_itself(tmp_path):
     twice = [1, 2]
     path = pkl(tmp_path, {"model": {}, "a": [twice, twice], "b": twice})

@@ -26,6 +26,7 @@ _ZIP, _MAGIC = b"PK\3\4", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how the two for
 _PICKLES = 5  # in a file of the older form: magic number, version, system, content, storages
 _PLAIN = (str, int, float, complex, bytes, type(None), np.ndarray, np.generic)
 _PLAIN += (torch.dtype, torch.device)
+_KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 def check_operations(f: BinaryIO | bytes, names: re.Pattern | None = None) -> None:
@@ -72,7 +73,10 @@ def check_plain(value: Any, met: dict[int, bool] | None = None) -> None:
             raise ValueError("it holds itself")
         if id(value) not in met:
             met[id(value)] = False
-            for child in [*value, *value.values()] if isinstance(value, dict) else value:
+            for key in value if isinstance(value, dict) else ():
+                if not isinstance(key, _KEYS):
+                    raise ValueError(f"it names something by a {type(key).__name__}")
+            for child in value.values() if isinstance(value, dict) else value:
                 check_plain(child, met)
             met[id(value)] = True
     elif not (isinstance(value, _PLAIN) or _is_dense(value)):

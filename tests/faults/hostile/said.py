@@ -45,7 +45,7 @@ class Reader(pickle._Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode(encoding)
+            return lambda text, encoding="utf-8": text.encode(encoding)
         if (module, name) == ("__builtin__", "bytes"):
             return bytes
         return type("Said", (Said,), {"what": (module, name)})
