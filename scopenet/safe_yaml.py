@@ -11,6 +11,7 @@ from .errors import ConfigError
 
 MAX_NODES = 100_000  # with every alias written out; Detectron2's whole config has about 500
 MAX_DEPTH = 40
+MAX_FILES = 100  # that one config is based on, each counted as often as it is read
 
 
 def read_yaml(text: str | bytes, loader: type = yaml.SafeLoader) -> Any:
@@ -43,9 +44,12 @@ def _size(node: yaml.Node | None, sizes: dict[int, int]) -> int:
     return sizes[id(node)]
 
 
-def check_config_file(path: str, above: tuple[str, ...] = ()) -> None:
+def check_config_file(
+    path: str, above: tuple[str, ...] = (), read: list[str] | None = None
+) -> None:
     """Look at a YAML config and those that it is based on, which are to be files on this machine;
     raise nearly anything if they are malformed, a ConfigError if they are no such files."""
+    read = [path] if read is None else read
     content = read_yaml(Path(path).read_text())
     yaml.safe_dump(content)  # as every run does with its config: not all that can be read can be
     bases = content.get("_BASE_", []) if isinstance(content, dict) else []
@@ -56,4 +60,7 @@ def check_config_file(path: str, above: tuple[str, ...] = ()) -> None:
             raise ConfigError(f"{path} is based on {base}, which is no file with a config here.")
         if found in above:
             raise ConfigError(f"{path} is based on {base}, which is based on it.")
-        check_config_file(found, (*above, path))
+        read.append(found)
+        if len(read) > MAX_FILES:
+            raise ConfigError(f"{read[0]} is based on more than {MAX_FILES} files.")
+        check_config_file(found, (*above, path), read)

@@ -95,6 +95,11 @@ def test_pkl_with_values_that_are_no_plain_ones(tmp_path, value):
     assert "is not a file of tensors and plain types: " in refusal(path)
 
 
+def test_pth_with_tensors_as_names(tmp_path):
+    torch.save({"model": {}, torch.zeros(2): 1}, tmp_path / "x.pth")
+    assert "it names something by a Tensor." in refusal(tmp_path / "x.pth")
+
+
 def test_a_value_that_comes_twice_does_not_hold_itself(tmp_path):
     twice = [1, 2]
     path = pkl(tmp_path, {"model": {}, "a": [twice, twice], "b": twice})
@@ -123,7 +128,7 @@ def test_weights_that_are_no_arrays(tmp_path, weights, named):
         assert named in refusal(pkl(tmp_path, {"blobs": weights}))
 
 
-@pytest.mark.parametrize("names", ["red", {"red": 1}, ["red", 1]])
+@pytest.mark.parametrize("names", ["red", {"red": 1}, ["red", 1], np.zeros(2)])
 def test_names_of_classes_that_are_none(tmp_path, names):
     content = {"model": {}, "__author__": "x", "class_names": names}
     assert "does not name its classes by a list" in refusal(pkl(tmp_path, content))

@@ -86,6 +86,14 @@ def test_bases_that_are_based_on_each_other(tmp_path):
         load_config(str(tmp_path / "x.yaml"))
 
 
+def test_bases_that_are_too_many(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i}.yaml").write_text(f"_BASE_: [{i + 1}.yaml, {i + 1}.yaml]\n")
+    (tmp_path / "20.yaml").write_text("SEED: 3\n")
+    assert refusal(tmp_path / "0.yaml").endswith("is based on more than 100 files.")
+    assert load_config(str(tmp_path / "15.yaml")).SEED == 3
+
+
 def test_bases_that_are_files(tmp_path):
     (tmp_path / "a.yaml").write_text("SEED: 3\n")
     (tmp_path / "b.yaml").write_text("_BASE_: [a.yaml]\nOUTPUT_DIR: x\n")

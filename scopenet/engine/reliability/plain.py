@@ -26,11 +26,12 @@ _ZIP, _MAGIC = b"PK\3\4", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how the two for
 _PICKLES = 5  # in a file of the older form: magic number, version, system, content, storages
 _PLAIN = (str, int, float, complex, bytes, type(None), np.ndarray, np.generic)
 _PLAIN += (torch.dtype, torch.device)
+_KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 def check_operations(f: BinaryIO | bytes, names: re.Pattern | None = None) -> None:
-    """Look whether lengths, numbers of the memo and, if given, the ``names`` in a pickle are such
-    as were written; raise a ValueError if not."""
+    """Look through a pickle; raise nearly anything if a length or a number of the memo is beyond
+    what there is, or if it asks for something else than the ``names``, where these are given."""
     for i, (operation, argument, _) in enumerate(pickletools.genops(f)):
         if operation.name.endswith("PUT") and argument > i:
             raise pickle.UnpicklingError(f"refused: it has no object number {argument}")
@@ -72,7 +73,10 @@ def check_plain(value: Any, met: dict[int, bool] | None = None) -> None:
             raise ValueError("it holds itself")
         if id(value) not in met:
             met[id(value)] = False
-            for child in [*value, *value.values()] if isinstance(value, dict) else value:
+            for key in value if isinstance(value, dict) else ():
+                if not isinstance(key, _KEYS):
+                    raise ValueError(f"it names something by a {type(key).__name__}")
+            for child in value.values() if isinstance(value, dict) else value:
                 check_plain(child, met)
             met[id(value)] = True
     elif not (isinstance(value, _PLAIN) or _is_dense(value)):
@@ -87,7 +91,7 @@ def _is_dense(value: Any) -> bool:
 def check_weights(path: str, checkpoint: dict[str, Any]) -> None:
     """Raise a ConfigError if "model" of a checkpoint is no dict of arrays of numbers by their
     names, or "class_names", where there are any, no list of text."""
-    weights, names = checkpoint["model"], checkpoint.get("class_names") or []
+    weights, names = checkpoint["model"], checkpoint.get("class_names")
     if not isinstance(weights, dict):
         raise ConfigError(f"{path} holds a {type(weights).__name__} instead of a dict of weights.")
     for key, value in weights.items():
@@ -95,7 +99,8 @@ def check_weights(path: str, checkpoint: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{path} is not of weights only: {key!r:.100} is no array of numbers."
             )
-    if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
+    is_list = isinstance(names, list) and all(isinstance(x, str) for x in names)
+    if not (names is None or is_list):
         raise ConfigError(f"{path} does not name its classes by a list of text.")
 
 

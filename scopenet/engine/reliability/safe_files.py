@@ -89,11 +89,10 @@ class ArrayUnpickler(pickle.Unpickler):
 def load_pickled_arrays(path: str) -> dict[str, Any]:
     """Read a ``.pkl`` of Detectron2's model zoo; raise a ConfigError if it is not a pickled dict of
     arrays and plain types."""
-    return _parse(path, partial(_unpickle, Path(path)))
+    return _parse(path, partial(_unpickle, Path(path).read_bytes()))
 
 
-def _unpickle(path: Path) -> Any:
-    content = path.read_bytes()
+def _unpickle(content: bytes) -> Any:
     check_operations(content)
     return ArrayUnpickler(BytesIO(content), encoding="latin1").load()
 

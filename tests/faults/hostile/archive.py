@@ -40,11 +40,17 @@ def as_arrays(x: Any) -> Any:
     if not isinstance(x, torch.Tensor):
         return x
     assert x.layout == torch.strided and x.device.type == "cpu" and not x.is_quantized
-    return few(x.detach().resolve_conj().numpy())
+    strides = x.stride()
+    x = x.detach().resolve_conj().resolve_neg()
+    return tuple(x.shape), x.as_strided(*few(x.shape, strides), x.storage_offset()).numpy()
 
 
-def few(x: np.ndarray) -> np.ndarray:
-    return x if x.size < 10**6 else x[tuple(slice(0, 2) for _ in x.shape)]
+def few(shape: Any, strides: Any) -> tuple[list[int], list[int]]:
+    """Size and strides without dimensions of size 1, of which numpy has fewer than PyTorch, and of
+    a huge array, that repeats a few values, two by two."""
+    most = 2 if np.prod([*map(int, shape)], dtype=object) > 10**6 else 10**6
+    kept = [(min(n, most), s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    return [n for n, _ in kept], [s for _, s in kept]
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Archive:
 
     def _storage(self, said: tuple) -> "Storage":
         _, kind, key, *_ = said
+        if isinstance(kind, Said):  # a tensor, which has a type, too
+            kind = kind.arguments[0]
         dtype = kind.dtype if isinstance(kind, Storage) else np.dtype(STORAGES[kind.what[1]])
         return Storage(dtype, self.order, self.entries[f"data/{key}"])
 
@@ -92,7 +100,8 @@ class Archive:
             strides = [x * flat.itemsize for x in stride]
             last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
             assert offset >= 0 and (0 in shape or last < len(flat)), (offset, shape, stride, flat)
-            return few(np.lib.stride_tricks.as_strided(flat[offset:], shape, strides))
+            sizes = few(shape, strides)
+            return tuple(shape), np.lib.stride_tricks.as_strided(flat[offset:], *sizes)
         if name == "_rebuild_parameter":
             return self._value_of(arguments[0])
         if name == "device":

@@ -78,7 +78,7 @@ def examine(kind: Kind, case: Case, path: Path, watch: Watch) -> tuple[str, str]
         wrong = fault_of(sentence, path)
         return ("failed", wrong) if wrong else ("refused", str(sentence))
     try:
-        sys.setrecursionlimit(20_000)
+        sys.setrecursionlimit(3000)
         kind.check(case, path, value)
     except Exception:
         return "failed", traceback.format_exc(limit=-3)

@@ -25,8 +25,10 @@ class Said:
 
 def _now(x: Any) -> Any:
     """Types as they are when an array is made of them: a file may change them afterwards."""
-    if isinstance(x, tuple | list):
-        return type(x)(map(_now, x))
+    return tuple(map(_copied, x)) if isinstance(x, tuple | list) else x
+
+
+def _copied(x: Any) -> Any:
     if not isinstance(x, Said):
         return x
     now = object.__new__(type(x))
@@ -43,7 +45,7 @@ class Reader(pickle._Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode(encoding)
+            return lambda text, encoding="utf-8": text.encode(encoding)
         if (module, name) == ("__builtin__", "bytes"):
             return bytes
         return type("Said", (Said,), {"what": (module, name)})
@@ -85,9 +87,10 @@ def _array(data: Any, plain: Said, shape: Any, order: str) -> np.ndarray:
     if plain.state:
         dtype = dtype.newbyteorder(plain.state[1])
     data = data.encode("latin1") if isinstance(data, str) else bytes(data)
-    assert int(np.prod([*map(int, np.atleast_1d(shape))], dtype=object)) * dtype.itemsize == len(
-        data
-    )
+    if order == "C" and shape != () and -1 in np.atleast_1d(shape):
+        return np.frombuffer(data, dtype).reshape(shape)  # numpy finds out how many
+    size = int(np.prod([*map(int, np.atleast_1d(shape))], dtype=object)) * dtype.itemsize
+    assert size == len(data), (shape, dtype, len(data))
     return np.ndarray(shape, dtype, data, order=order)
 
 
