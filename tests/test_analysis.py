@@ -1,6 +1,7 @@
 """What the analysis measures, against cases worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,14 @@ import pytest
 import torch
 from builders import build_scopenet, ground_truth, random_ground_truth, random_predictions
 
+from scopenet.analysis import border_calibration
 from scopenet.analysis.bin_choice import border_figures, confusion, iou_figures
+from scopenet.analysis.border_calibration import (
+    calibration_error,
+    coverage,
+    found_borders,
+    reliability,
+)
 from scopenet.analysis.borders import border_tables, edge_distances
 from scopenet.analysis.calibration import binned_mean, rank_correlation, score_quality
 from scopenet.analysis.coco_evaluation import evaluate, matches, mean_precision
@@ -81,6 +89,47 @@ def test_true_iou_leaves_out_crowds_and_other_images():
     elsewhere = truths((2, 0, 0, 0, 100, 100))
     assert run_of(FOUND[:1], crowd).true_ious.tolist() == [0]
     assert run_of(FOUND[:1], elsewhere).true_ious.tolist() == [0]
+
+
+def test_borders_are_right_within_a_tenth_of_their_side():
+    # Boxes of 200 x 100 px; the second detection is about no object, the third of another class.
+    true = truths((1, 0, 0, 0, 200, 100), (2, 1, 0, 0, 200, 100))
+    found = detections(
+        (1, 0, 19, 11, 211, 100, 0.9),
+        (1, 0, 500, 0, 700, 100, 0.8),
+        (2, 0, 0, 0, 200, 100, 0.7),
+        (2, 1, 0, 0, 200, 94, 0.6),
+    )
+    confidences = [[0.95, 0.85, 0.55, 0.65], [1] * 4, [1] * 4, [0.9, 0.25, 0.05, 1.0]]
+    found[["p_l", "p_t", "p_r", "p_b"]] = confidences
+    found[["std_l", "std_t", "std_r", "std_b"]] = [[20, 10, 5, 1], [1] * 4, [1] * 4, [1, 1, 1, 3]]
+    borders = found_borders(run_of(found, true))
+    assert borders.error.tolist() == [19, 11, 11, 0, 0, 0, 0, 6]
+    # A tenth of the found box's sides: 19.2 and 8.9 px, 20 and 9.4 px.
+    assert borders.is_right.tolist() == [True, False, True, True, True, True, True, True]
+    assert borders.confidence.tolist() == [*confidences[0], *confidences[3]]
+    assert coverage(borders) == {"± 1": 100 * 5 / 8, "± 2": 100 * 7 / 8}
+
+    model = build_scopenet((16,), border_errors=True)
+    section = border_calibration.section([replace(run_of(found, true), model=model)])
+    ((headline, *_),) = section.headlines
+    assert headline == f"{calibration_error(borders):.3f}"
+    _, table = section.blocks
+    assert table.rows[0][1:3] == ["62.5", "87.5"]
+
+
+def test_calibration_error_is_the_mean_gap_of_the_intervals():
+    borders = pd.DataFrame(
+        {
+            "confidence": [0.92, 0.98, 0.96, 0.94, 0.41, 0.45, 1.0, 0.0],
+            "is_right": [True, True, True, False, True, False, True, False],
+        }
+    )
+    table = reliability(borders)
+    assert table["count"].tolist() == [1, 2, 5]
+    np.testing.assert_allclose(table.confidence, [0, 0.43, 0.96])
+    np.testing.assert_allclose(table.is_right, [0, 0.5, 0.8])
+    assert calibration_error(borders) == pytest.approx((0 + 2 * 0.07 + 5 * 0.16) / 8)
 
 
 def test_matches_are_those_of_coco():

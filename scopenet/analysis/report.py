@@ -9,14 +9,27 @@ import torch
 from .. import __version__
 from ..detector import Detector
 from ..errors import ConfigError
-from . import anchors, bin_choice, calibration, error_types, hedging, pictures, shapes, thresholds
+from . import (
+    anchors,
+    bin_choice,
+    border_calibration,
+    calibration,
+    error_types,
+    hedging,
+    pictures,
+    shapes,
+    thresholds,
+)
 from .dataset import read_dataset
 from .page import Page, write_page
 from .plots import STYLE
 from .run import Run, choose_dataset, run_detector
 
 # In the order in which they are read.
-SECTIONS = (shapes, calibration, bin_choice, hedging, anchors, thresholds, error_types, pictures)
+SECTIONS = (
+    *(shapes, calibration, bin_choice, border_calibration, hedging),
+    *(anchors, thresholds, error_types, pictures),
+)
 
 
 def analyze(args: argparse.Namespace) -> Page:

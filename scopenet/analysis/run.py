@@ -23,6 +23,7 @@ from .coco_evaluation import evaluate, matches
 from .dataset import BOX, Dataset, add_shape
 
 BORDER_SCORES = [f"p_{x}" for x in DIRECTIONS]
+BORDER_STDS = [f"std_{x}" for x in DIRECTIONS]  # px
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def detections_table(instances: Instances, image: int) -> pd.DataFrame:
         p_cls, p_loc = instances.cls_scores, instances.loc_scores
         columns |= {"p_cls": p_cls, "p_loc": p_loc, "p_box": p_cls * p_loc}
         columns |= dict(zip(BORDER_SCORES, instances.border_scores.unbind(1), strict=True))
+    if instances.has("border_stds"):
+        columns |= dict(zip(BORDER_STDS, instances.border_stds.unbind(1), strict=True))
     table = pd.DataFrame({name: x.double().numpy() for name, x in columns.items()})
     return table.assign(image=image, label=table.label.astype(int))
 
