@@ -24,6 +24,8 @@ from .bins import (
 from .border_errors import error_scales, probability_right, standard_deviations
 from .head import split_bin_logits
 
+REFUSED = -1.0  # in place of the score of what is not finite
+
 
 class Detections(NamedTuple):
     """Holds K detections of one image, best first."""
@@ -122,6 +124,7 @@ def find_candidates(
 ) -> tuple[Detections, Tensor]:
     """Find what scores above a threshold, best first, and its level (K,); boxes neither clipped nor
     suppressed. As p_box <= p_cls, the class logits alone rule out nearly all locations at once.
+    What is not finite comes last, with the score ``REFUSED``.
 
     Args:
         cls_logits, bin_logits, border_deltas, log2_anchors, strides: see :func:`detect`.
@@ -130,13 +133,12 @@ def find_candidates(
         decoding_options: see :func:`decode_locations`.
     """
     centers, level = grid(cls_logits, strides)
-    # One list of locations over all levels: a GPU is waited for once, and not once per level.
-    maps = cls_logits, bin_logits, border_deltas
-    cls_logits, bin_logits, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
-
     logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
     # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
     # lets NaN pass, which rules out single classes only.
+    # One list of locations over all levels: a GPU is waited for once, and not once per level.
+    maps = cls_logits, bin_logits, border_deltas
+    cls_logits, bin_logits, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
     (places,) = (~(cls_logits.amax(1) <= logit_bound - 1e-3)).nonzero(as_tuple=True)
     centers, level, cls_logits, bin_logits, deltas = (
         x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)
@@ -148,14 +150,14 @@ def find_candidates(
     p_cls, p_loc = cls_logits.sigmoid(), borders.scores.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
 
-    is_finite = (cls_logits + p_loc[:, None]).isfinite()
-    # Pairs of location and class.
-    found, classes = ((scores > score_thresh) & is_finite).nonzero().unbind(1)
-    order = scores[found, classes].argsort(descending=True, stable=True)
+    found, classes = (scores > score_thresh).nonzero().unbind(1)  # pairs of location and class
+    is_finite = (cls_logits[found, classes] + p_loc[found]).isfinite()
+    of_pairs = scores[found, classes].where(is_finite, REFUSED)
+    of_pairs, order = of_pairs.sort(descending=True, stable=True)
     found, classes = found[order], classes[order]
     candidates = Detections(
         boxes=boxes[found],
-        scores=scores[found, classes],
+        scores=of_pairs,
         classes=classes,
         cls_scores=p_cls[found, classes],
         loc_scores=p_loc[found],
@@ -221,6 +223,7 @@ def detect(
     limits = image_size.flip(0).repeat(2).to(found.boxes, non_blocking=True)  # (4,) w, h, w, h
     boxes = torch.minimum(found.boxes.clamp(min=0), limits)
     is_kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    is_kept &= found.scores != REFUSED
     is_kept &= rank_within(level, len(strides)) < topk_candidates
     (kept,) = is_kept.nonzero(as_tuple=True)
     ranked = boxes[kept], found.scores[kept], found.classes[kept]
