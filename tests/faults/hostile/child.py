@@ -92,8 +92,9 @@ def fault_of(error: Exception, path: Path) -> str:
     text, cause, met = str(error), error, []
     while cause is not None and cause not in met:
         met.append(cause)
-        if isinstance(cause, MemoryError):
-            place = traceback.format_tb(cause.__traceback__, -2)
+        place = traceback.format_tb(cause.__traceback__, -2)
+        # Python makes room for what it is to read, but does not use more of it than there is.
+        if isinstance(cause, MemoryError) and ".read(" not in place[-1]:
             return f"it wants more memory than there is: {text[:300]} {place}"
         cause = cause.__cause__ or cause.__context__
     if len(text) > LONGEST:
