@@ -30,6 +30,7 @@ KINDS = {
     "onnx": "exported:Onnx",
     "openvino": "exported:OpenVino",
     "image": "pictures:Picture",
+    "harmful": "harmful:Harmful",
 }
 LONGEST = 2000  # characters of a sentence
 
@@ -71,7 +72,7 @@ def examine(kind: Kind, case: Case, path: Path, watch: Watch) -> tuple[str, str]
             return "failed", traceback.format_exc(limit=-4)
         sentence = error
     except BaseException:
-        return "failed", traceback.format_exc(limit=-4)
+        return "failed", "; ".join([*watch.seen, traceback.format_exc(limit=-4)])
     if watch.seen or used:
         return "failed", "; ".join([*watch.seen, *used])
     if sentence is not None:
