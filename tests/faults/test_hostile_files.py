@@ -1,7 +1,11 @@
 """Files that somebody has made to do harm, or that are damaged: each is refused by one sentence or
 is read as what its bytes say, and nothing else happens. In full these are more than 100 000."""
 
+from itertools import count
+from random import Random
+
 import pytest
+from hostile.harmful import HARMS
 from hostile.parent import Reader
 from tally import FILES_ROWS, FilesRow
 from trainings import FULL
@@ -28,6 +32,18 @@ def reader(tmp_path_factory):
     """One process for all kinds; in full, a new one after every few thousand files."""
     reader = Reader(tmp_path_factory.mktemp("hostile"))
     yield reader
+    reader.close()
+
+
+def test_what_must_not_happen_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("hostile.parent.SECONDS", 5)
+    reader = Reader(tmp_path)
+    for name, (_, said) in HARMS.items():
+        numbers = (n for n in count() if Random(f"harmful 0 {n}").choice([*HARMS]) == name)
+        number = next(numbers)
+        (answer,) = reader.answers("harmful", number, number + 1)
+        assert answer["outcome"] == (name if name in ("refused", "loaded") else "failed"), name
+        assert said in answer["detail"]
     reader.close()
 
 

@@ -30,6 +30,7 @@ KINDS = {
     "onnx": "exported:Onnx",
     "openvino": "exported:OpenVino",
     "image": "pictures:Picture",
+    "harmful": "harmful:Harmful",
 }
 LONGEST = 2000  # characters of a sentence
 
@@ -71,7 +72,7 @@ def examine(kind: Kind, case: Case, path: Path, watch: Watch) -> tuple[str, str]
             return "failed", traceback.format_exc(limit=-4)
         sentence = error
     except BaseException:
-        return "failed", traceback.format_exc(limit=-4)
+        return "failed", "; ".join([*watch.seen, traceback.format_exc(limit=-4)])
     if watch.seen or used:
         return "failed", "; ".join([*watch.seen, *used])
     if sentence is not None:
@@ -92,8 +93,9 @@ def fault_of(error: Exception, path: Path) -> str:
     text, cause, met = str(error), error, []
     while cause is not None and cause not in met:
         met.append(cause)
-        if isinstance(cause, MemoryError):
-            place = traceback.format_tb(cause.__traceback__, -2)
+        place = traceback.format_tb(cause.__traceback__, -2)
+        # Python makes room for what it is to read, but does not use more of it than there is.
+        if isinstance(cause, MemoryError) and ".read(" not in place[-1]:
             return f"it wants more memory than there is: {text[:300]} {place}"
         cause = cause.__cause__ or cause.__context__
     if len(text) > LONGEST:

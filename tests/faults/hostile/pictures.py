@@ -15,8 +15,8 @@ from hostile.case import Case
 from scopenet.data.unusable import unreadable_image
 from scopenet.images import read_image
 
-# No two of them make more than some 60 million pixels, but those of which Pillow wants no image.
-SIZES = (0, 1, 2, 17, 23, 24, 25, 30, 1000, 60_000, 65_535, 2**31 - 1, 2**31, 2**32 - 1)
+# No two of them make more than some 20 million pixels, but those of which Pillow wants no image.
+SIZES = (0, 1, 2, 17, 23, 24, 25, 30, 300, 60_000, 65_535, 2**31 - 1, 2**31, 2**32 - 1)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Readers of Pillow that run a program, open other files, or unpack what is not an image.
@@ -179,7 +179,10 @@ class Picture:
         with Image.open(path) as image:
             assert sorted(image.size) == sorted(found.shape[:2])
         assert not problem or "too narrow" in problem, problem
-        assert np.array_equal(found, read_by_detectron2(str(path), format="BGR"))
+        again = read_by_detectron2(str(path), format="BGR")
+        assert found.shape == again.shape
+        # What libtiff leaves out of a damaged JPEG in a TIFF is not the same every time.
+        assert case.content[:2] in (b"II", b"MM") or np.array_equal(found, again)
         if case.what == "wrong suffix" and case.content in (self.png, self.sound[3], self.sound[4]):
             assert np.array_equal(found[:, :, ::-1], pixels())
 

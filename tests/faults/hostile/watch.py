@@ -84,10 +84,12 @@ def peak(seen: list[str]) -> Iterator[None]:
     """Note in ``seen`` that more than ``RESIDENT`` was used."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest use so far
     before = _status("VmRSS")
-    yield
-    used = (_status("VmHWM") - before) << 10
-    if used > RESIDENT:
-        seen.append(f"{used >> 20} MiB of memory used")
+    try:
+        yield
+    finally:
+        used = (_status("VmHWM") - before) << 10
+        if used > RESIDENT:
+            seen.append(f"{used >> 20} MiB of memory used")
 
 
 def _status(field: str) -> int:
