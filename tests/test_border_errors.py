@@ -39,16 +39,12 @@ def worked_example():
 
 
 def test_scales_of_the_worked_example():
-    found = error_scales(torch.tensor([0.5, 2.0, -1.0, 0.5]), *worked_example())
+    found = error_scales(torch.tensor([0.5, 2.0, -1.0]), *worked_example())
     spreads = [0, LN2, 2 * LN2 * math.sqrt(3 / 16), LN2]
     doubts = [0, 0.5, 0.25, 0.5]
     sides, distances = [40, 40, 40, 40], [8, 16, 32, 24]
     expected = [
-        side
-        * math.exp(0.5)
-        * (spread * d / side + 1e-3) ** 2
-        / (doubt + 1e-3)
-        * math.sqrt(d / side + 1e-3)
+        side * math.exp(0.5) * (spread * d / side + 1e-3) ** 2 / (doubt + 1e-3)
         for spread, doubt, side, d in zip(spreads, doubts, sides, distances, strict=True)
     ]
     torch.testing.assert_close(found, torch.tensor([expected]))
@@ -106,7 +102,7 @@ def test_without_positives_the_weights_get_a_zero_gradient():
     model = build_scopenet((16,), border_errors=True)
     predictions = random_predictions(model, [(4, 4)], seed=0)
     model.forward_training(None, None, predictions, [ground_truth([], [])])["loss_error"].backward()
-    assert model.error_weights.grad.tolist() == [0, 0, 0, 0]
+    assert model.error_weights.grad.tolist() == [0, 0, 0]
 
 
 def detections(border_errors=True):

@@ -2,8 +2,8 @@
 
 Beyond the paper, whose confidence of a border is the probability of its best bin: that says how
 sure the network is of the bin, not how near the border is. Here the error of a border has a Laplace
-distribution; its scale, as a share of the box's side, is a function with four learned weights of
-three facts about the border, and is learned beside the network, which it does not influence.
+distribution; its scale, as a share of the box's side, is a function with three learned weights of
+two facts about the bins, and is learned beside the network, which it does not influence.
 """
 
 import math
@@ -15,8 +15,8 @@ from torch import Tensor
 # right border, its height for the others).
 RIGHT = 0.1
 # Where the weights start, near to what they learn: of 1, and of the logarithms of how far the bins
-# spread the border, of 1 - p of the best bin, and of the distance; lengths as shares of the side.
-START = (-1.2, 0.4, -0.1, 0.5)
+# spread the border, as a share of the side, and of 1 - p of the best bin.
+START = (-1.5, 0.5, -0.2)
 _LEAST = 1e-3  # of each before its logarithm
 
 
@@ -32,7 +32,7 @@ def error_scales(
     mean of its absolute value.
 
     Args:
-        weights: (4,).
+        weights: (3,).
         log_probs, deltas: (P, 4, N), the deltas clamped.
         log2_anchors: (P, N) log2 px.
         distances: (P, 4) px, of the borders whose errors are asked for.
@@ -42,8 +42,7 @@ def error_scales(
     mean = (probs * log_distances).sum(-1, keepdim=True)
     spread = (probs * (log_distances - mean).square()).sum(-1).sqrt()
     side = sides(distances)
-    share = distances / side
-    facts = torch.stack([spread * share, 1 - probs.amax(-1), share], dim=-1)
+    facts = torch.stack([spread * distances / side, 1 - probs.amax(-1)], dim=-1)
     return side * (weights[0] + (facts + _LEAST).log() @ weights[1:]).exp()
 
 
