@@ -1,5 +1,6 @@
 """Exported detectors find what the original finds; what does not is refused, and leaves nothing."""
 
+import copy
 import json
 import zipfile
 from dataclasses import replace
@@ -13,6 +14,7 @@ from builders import small_config, spread_out_head, write_checkpoint
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from miniature import TRAIN, VAL, mini_datasets
+from torch import nn
 
 from scopenet import ConfigError, Detector, cli
 from scopenet.engine.network import Network
@@ -22,6 +24,7 @@ from scopenet.export.formats import load_pt2, load_torchscript
 from scopenet.export.graph import DetectionGraph
 from scopenet.export.verification import Agreement, Verification, compare, find_samples, spread
 from scopenet.images import read_image
+from scopenet.modeling.border_errors import START
 from scopenet.runtime import Predictor
 
 
@@ -368,6 +371,23 @@ def test_onnx_and_openvino(network, tmp_path, photos):
     names = {x.name for x in tmp_path.iterdir()}
     expected = {"model.onnx", "model.xml", "model.bin"}
     assert names == expected | {"verification.onnx.json", "verification.openvino.json"}
+
+
+@pytest.mark.slow
+def test_expected_borders_and_their_errors(network, tmp_path, photos):
+    model = copy.deepcopy(network.model)
+    model.decoding, model.error_weights = "expectation", nn.Parameter(torch.tensor(START))
+    beyond = replace(network, model=model)
+    expected = beyond(photo(90, 130))["instances"]
+    assert len(expected) > 5 and not network(photo(90, 130))["instances"].has("border_stds")
+    for format_name in ("onnx", "openvino"):
+        path, verification = run_export(beyond, format_name, tmp_path, photos)
+        assert verification.on_images.detections > 50
+        assert verification.on_images.share == verification.at_sizes.share == 1.0
+        found = Predictor(path)(photo(90, 130))["instances"]
+        for name, atol in (("border_scores", 1e-3), ("border_stds", 0.01)):
+            ours, theirs = found.get(name), expected.get(name)
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 
 @pytest.mark.slow
