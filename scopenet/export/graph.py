@@ -55,7 +55,7 @@ class DetectionGraph(nn.Module):
         predictions = model.head([features[name] for name in model.head_in_features])
         maps = ([x[0] for x in levels] for levels in predictions)
         size = torch.stack([torch.scalar_tensor(x) for x in (height, width)])
-        options = model.detection_options
+        options = model.detection_options | {"error_weights": model.error_weights}
         found = detect(*maps, model.log2_anchors, model.strides, size, **options)
         return tuple(x for x in found if x is not None)
 

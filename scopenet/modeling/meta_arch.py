@@ -168,11 +168,10 @@ class ScopeNet(DenseDetector):
 
     @property
     def detection_options(self) -> dict:
-        """The options of :func:`~scopenet.modeling.detection.detect`."""
+        """The fixed options of :func:`~scopenet.modeling.detection.detect`."""
         return {
             "uncertainty": self.uncertainty,
             "decoding": self.decoding,
-            "error_weights": self.error_weights,
             "guided_score": self.guided_score,
             "score_thresh": self.test_score_thresh,
             "topk_candidates": self.test_topk_candidates,
@@ -373,6 +372,7 @@ class ScopeNet(DenseDetector):
                     self.strides,
                     # A tensor already while tracing.
                     image_size if isinstance(image_size, Tensor) else torch.tensor(image_size),
+                    error_weights=self.error_weights,
                     **self.detection_options,
                 )
             fields = {name: x for name, x in found._asdict().items() if x is not None}
