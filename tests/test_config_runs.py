@@ -17,8 +17,9 @@ FILES = [
 # Detectron2's ResNet-18 has one width only.
 R_18 = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
 R_18 += ["MODEL.RESNETS.WIDTH_PER_GROUP", "64"]
-# Two columns of p6, see docs/performance.md on bfloat16: that config trains in it.
-R_18 += ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192"]
+# Two columns of p6, see docs/performance.md on bfloat16: these configs train in it.
+IN_BFLOAT16 = ("Digits-ScopeNet_R_18_FPN", "OwnData-CPU-ScopeNet_R_50_FPN_GN")
+LARGER = ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192"]
 ONE_SIZE = ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"]
 WIDE = ["MODEL.SCOPENET.CONV_DIM", "64"]  # GroupNorm needs two values per group on 1 x 1 maps
 RETINANET = ["MODEL.RETINANET.NUM_CLASSES", str(len(CLASSES))]
@@ -32,8 +33,9 @@ def miniature(tmp_path_factory):
 
 def yaml_overrides(path, output_dir) -> list[str]:
     more = [*WIDE, *ONE_SIZE]
-    more += RETINANET if "retinanet" in path.name.lower() else []
+    more += RETINANET if path.stem.lower().startswith("retinanet") else []
     more += R_18 if "R_18" in path.name else []
+    more += LARGER if path.stem in IN_BFLOAT16 else []
     return mini_overrides(output_dir, *more)
 
 
