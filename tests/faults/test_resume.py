@@ -95,7 +95,11 @@ def test_eval_only_falls_back(folder, caplog):
 
 def test_eval_only_without_a_checkpoint(tmp_path):
     with pytest.raises(SystemExit, match="error: --eval-only --resume, but .* has no checkpoint"):
-        train_here(tmp_path / "output", "--eval-only", "--resume")
+        train_here(
+            tmp_path / "output",
+            *("--eval-only", "--resume"),
+            *("DATASETS.TEST", "('mini_val',)"),
+        )
 
 
 def test_a_finished_training_says_so(folder, caplog):
