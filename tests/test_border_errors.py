@@ -19,6 +19,7 @@ from scopenet.modeling.border_errors import (
 from scopenet.modeling.postprocess import rescale_detections
 from scopenet.modeling.test_time_augmentation import merge, mirror
 from scopenet.predict.files import coco_results
+from scopenet.predict.pictures import draw
 from scopenet.runtime.metadata import Outputs
 from scopenet.runtime.predictor import rescale
 
@@ -165,3 +166,17 @@ def test_records_hold_the_errors():
     found = detections()[:2]
     first = json.loads(json.dumps(coco_results(found, Names, 7, "a.jpg")))[0]
     assert first["border_stds"] == pytest.approx(found.border_stds[0].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("side, is_written", [(300, True), (40, False)])
+def test_pictures_show_errors_where_there_is_room(side, is_written):
+    image = np.zeros((700, 700, 3), np.uint8)
+    found = Instances(image.shape[:2], pred_boxes=Boxes(torch.tensor([[50.0, 50, 50, 50]])))
+    found.pred_boxes.tensor[:, 2:] += side
+    found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([0])
+    found.border_scores = torch.full((1, 4), 0.8)
+    plain = draw(image, found, ["card"], borders=True)
+    found.border_stds = torch.tensor([[3.0, 12.5, 7.25, 0.5]])
+    with_errors = draw(image, found, ["card"], borders=True)
+    assert plain.shape == with_errors.shape
+    assert (with_errors != plain).any() == is_written
