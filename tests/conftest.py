@@ -7,6 +7,7 @@ decide whether a change is accepted, one that did not run must not look like one
 import os
 
 import pytest
+from logs import close_logs
 
 # Before anything imports Detectron2, which reads it once: tests make their own data, and what the
 # user has prepared can neither be read nor written, as nothing exists below a device.
@@ -14,6 +15,13 @@ os.environ["DETECTRON2_DATASETS"] = os.devnull
 
 NO_SKIP = os.environ.get("SCOPENET_NO_SKIP", "") not in ("", "0")
 skipped: list[str] = []  # node ids of tests, and of modules skipped as a whole
+
+
+@pytest.fixture
+def closed_logs():
+    """For tests that train, see :func:`logs.close_logs`."""
+    yield
+    close_logs()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -91,7 +91,7 @@ def test_weights_learn_the_errors_and_teach_nothing_else(decoding):
         optimizer.step()
     positives = model.label_locations(predictions, truth)
     borders = model.borders(predictions, truth, positives)
-    found = borders.predict(decoding)
+    found = borders.predict(decoding, borders.log_probs.argmax(-1))
     known = borders.log_probs, borders.log2_anchors, borders.deltas
     scales = error_scales(model.error_weights, *known, found)
     # At the optimum the mean of the errors in units of their scales is 1.

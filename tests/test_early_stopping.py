@@ -1,6 +1,5 @@
 """Training ends when validation AP no longer rises, and stays ended over a resume."""
 
-import logging
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,21 +21,13 @@ from scopenet.engine.trainer import Trainer
 from scopenet.engine.validation import BestCheckpoint, EarlyStopping
 
 PERIOD = 2
+pytestmark = pytest.mark.usefixtures("closed_logs")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def data(tmp_path_factory):
     with mini_datasets(tmp_path_factory.mktemp("data")), one_thread():
         yield
-
-
-@pytest.fixture(autouse=True)
-def close_logs():
-    yield
-    for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
-        for handler in [*logger.handlers]:
-            logger.removeHandler(handler)
-            handler.close()
 
 
 def run(folder: Path, aps: list[float], *arguments: str, patience: int = 2) -> list[float]:

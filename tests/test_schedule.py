@@ -1,6 +1,5 @@
 """How long a training of one's own data is, and what the screen says before it."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,7 @@ from scopenet.engine.command import main
 from scopenet.engine.schedule import fit_schedule
 
 OWN = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
-
-
-@pytest.fixture(autouse=True)
-def close_logs():
-    yield
-    for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
-        for handler in [*logger.handlers]:
-            logger.removeHandler(handler)
-            handler.close()
+pytestmark = pytest.mark.usefixtures("closed_logs")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Training and evaluation through the real entry, on a miniature of a data set."""
 
 import json
-import logging
 import math
 import os
 import re
@@ -42,6 +41,7 @@ from scopenet.engine.launch import available_cores
 ROOT = Path(scopenet.__file__).resolve().parents[1]
 SCRIPT = ROOT / "projects" / "ScopeNet" / "train_net.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
+pytestmark = pytest.mark.usefixtures("closed_logs")
 
 Losses = dict[int, dict[str, float]]
 """By iteration and name."""
@@ -84,16 +84,6 @@ def run_job(config_file: str, *arguments: str, stop_at: int | None = None) -> Ou
 def threads():
     with one_thread():
         yield
-
-
-@pytest.fixture(autouse=True)
-def close_logs():
-    """Detectron2 adds a file to its loggers in every run, and never takes it away."""
-    yield
-    for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
-        for handler in [*logger.handlers]:
-            logger.removeHandler(handler)
-            handler.close()
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,8 @@ def border_tables(
     edges = model.bin_edges[positives.level].to(model.device)  # (P, N+1)
     confidence, best_bin = borders.log_probs.exp().max(-1)
     chosen = {"bin": borders.gt_bins, "best_bin": best_bin}
-    decoded = {"bin": borders.decode(borders.gt_bins), "best_bin": borders.predict(model.decoding)}
+    from_best = borders.predict(model.decoding, best_bin)
+    decoded = {"bin": borders.decode(borders.gt_bins), "best_bin": from_best}
     table = _table(
         level=positives.level[:, None].expand(-1, 4),
         distance=borders.gt_distances,

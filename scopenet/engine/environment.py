@@ -41,10 +41,10 @@ def versions() -> str:
     return f"Python {platform.python_version()}, torch {torch.__version__}, detectron2 {D2_VERSION}"
 
 
-def peak_memory() -> int:
-    """Return the most memory that this process has had at once, in bytes: of its GPU, or else of
-    the machine."""
-    if torch.cuda.is_available():
+def peak_memory(device: str) -> int:
+    """Return the most memory that this process has had at once, in bytes: of its GPU if this is its
+    ``MODEL.DEVICE``, or else of the machine."""
+    if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

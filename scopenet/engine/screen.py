@@ -6,7 +6,6 @@ import sys
 import time
 from datetime import timedelta
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
@@ -101,8 +100,10 @@ class Summary(HookBase):
         elif self.steps == TIMED[1]:
             seconds = (time.perf_counter() - self.started) / (TIMED[1] - TIMED[0])
             left = self.trainer.max_iter - self.trainer.iter - 1
+            device = self.trainer.cfg.MODEL.DEVICE
             logging.getLogger(__name__).info(
                 f"{seconds:.2g} s an iteration: the other {left} take about "
                 f"{timedelta(seconds=round(left * seconds))} without evaluations; "
-                f"{peak_memory() / 1e9:.1f} GB of {'GPU ' * torch.cuda.is_available()}memory."
+                f"{peak_memory(device) / 1e9:.1f} GB of "
+                f"{'GPU ' * device.startswith('cuda')}memory."
             )

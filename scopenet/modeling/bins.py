@@ -133,11 +133,11 @@ class Borders(NamedTuple):
         """Return :func:`.border_errors.error_loss` of what inference finds; only the weights are
         taught by it."""
         known = (x.detach() for x in (self.log_probs, self.log2_anchors, self.deltas))
-        distances = self.predict(decoding).detach()
+        distances = self.predict(decoding, self.log_probs.argmax(-1)).detach()
         scales = error_scales(weights, *known, distances)
         return error_loss(scales, distances, self.gt_distances)
 
-    def predict(self, decoding: str) -> Tensor:
-        """Return the distances (P, 4) in px that inference finds, see ``DECODINGS``."""
-        is_expected = decoding == "expectation"
-        return self.expect() if is_expected else self.decode(self.log_probs.argmax(-1))
+    def predict(self, decoding: str, bins: Tensor) -> Tensor:
+        """Return the distances (P, 4) in px of the chosen ``bins`` (P, 4) or, if this is the
+        ``decoding``, at the expectation, which does not choose; see ``DECODINGS``."""
+        return self.expect() if decoding == "expectation" else self.decode(bins)

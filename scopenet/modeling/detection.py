@@ -44,11 +44,11 @@ class Detections(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Holds the borders of P locations, NaN where an input that counts is not finite."""
+    """Holds the borders of P locations."""
 
-    distances: Tensor  # (P, 4) px
-    scores: Tensor  # (P, 4)
-    stds: Tensor | None  # (P, 4) px
+    distances: Tensor  # (P, 4) px, NaN where an input that counts is not finite
+    scores: Tensor  # (P, 4), NaN as well
+    stds: Tensor | None  # (P, 4) px, where errors are learned
 
 
 def decode_locations(
@@ -133,12 +133,13 @@ def find_candidates(
         decoding_options: see :func:`decode_locations`.
     """
     centers, level = grid(cls_logits, strides)
-    logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
-    # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
-    # lets NaN pass, which rules out single classes only.
     # One list of locations over all levels: a GPU is waited for once, and not once per level.
     maps = cls_logits, bin_logits, border_deltas
     cls_logits, bin_logits, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
+
+    logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
+    # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
+    # lets NaN pass, which rules out single classes only.
     (places,) = (~(cls_logits.amax(1) <= logit_bound - 1e-3)).nonzero(as_tuple=True)
     centers, level, cls_logits, bin_logits, deltas = (
         x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)

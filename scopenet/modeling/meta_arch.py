@@ -306,8 +306,7 @@ class ScopeNet(DenseDetector):
         classes = classes.to(self.device, non_blocking=True)
         positive_logits = near.gather(cls_logits).float().gather(1, classes[:, None])
         borders = self.borders(predictions, gt_instances, positives)
-        is_expected = self.decoding == "expectation"
-        distances = borders.expect() if is_expected else borders.decode(borders.gt_bins)  # (P, 4)
+        distances = borders.predict(self.decoding, borders.gt_bins)  # (P, 4)
 
         num_cls, num_loc = num_positives
         alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma

@@ -30,12 +30,10 @@ def localization_metrics(
     if len(borders.gt_bins) == 0:
         return {}
     best_bins = borders.log_probs.argmax(-1)
-    is_expected = decoding == "expectation"
-    found = borders.expect() if is_expected else borders.decode(best_bins)
     metrics = {
         "bin_accuracy": (best_bins == borders.gt_bins).float().mean(),
         "iou_target_bin": mean_iou(borders.decode(borders.gt_bins), borders.gt_distances),
-        f"iou_{decoding}": mean_iou(found, borders.gt_distances),
+        f"iou_{decoding}": mean_iou(borders.predict(decoding, best_bins), borders.gt_distances),
     }
     if has_variance:
         metrics["log_variance"] = borders.log_variance.mean()

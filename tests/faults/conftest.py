@@ -1,10 +1,10 @@
 """Data and undisturbed trainings that the others are compared with; a table of what was tried."""
 
-import logging
 import signal
 
 import pytest
 import tally
+from logs import close_logs
 from miniature import mini_datasets, one_thread, write_coco
 from trainings import Training, train_here
 
@@ -42,16 +42,13 @@ def undisturbed_here(mini, tmp_path_factory) -> Training:
 
 @pytest.fixture
 def quiet_after():
-    """Detectron2 adds a file to its loggers in every run, and never takes it away."""
+    """Leaves the handlers of signals and the logs as they were."""
     handlers = {x: signal.getsignal(x) for x in SIGNALS}
     with one_thread():
         yield
     for number, handler in handlers.items():  # a training that was interrupted ignores more
         signal.signal(number, handler)
-    for logger in map(logging.getLogger, ("detectron2", "fvcore", "scopenet")):
-        for handler in [*logger.handlers]:
-            logger.removeHandler(handler)
-            handler.close()
+    close_logs()
 
 
 def pytest_terminal_summary(terminalreporter):

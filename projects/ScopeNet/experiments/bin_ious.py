@@ -32,10 +32,8 @@ def bin_ious(model: nn.Module, batches: Iterable[list[dict]]) -> dict[str, float
         positives = model.label_locations(predictions, gt_instances)
         borders = model.borders(predictions, gt_instances, positives)
         if count := len(borders.gt_bins):
-            from_true, from_chosen = (
-                borders.decode(borders.gt_bins),
-                borders.predict(model.decoding),
-            )
+            from_true = borders.decode(borders.gt_bins)
+            from_chosen = borders.predict(model.decoding, borders.log_probs.argmax(-1))
             totals["iou_true_bins"] += count * mean_iou(from_true, borders.gt_distances).item()
             totals["iou_chosen_bins"] += count * mean_iou(from_chosen, borders.gt_distances).item()
             totals["count"] += count

@@ -4,21 +4,18 @@ import json
 import math
 import multiprocessing
 import os
-import resource
-import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 
 from scopenet.atomic import write_json
 from scopenet.engine.checkpoint import SafeCheckpointer
-from scopenet.engine.environment import commit, hardware, versions
+from scopenet.engine.environment import commit, hardware, peak_memory, versions
 from scopenet.engine.launch import launch
 from scopenet.training_metrics import read_metrics
 
@@ -40,13 +37,6 @@ def training_seconds(folder: Path) -> float:
     return sum((end - start) * times[end] for start, end in pairwise([-1, *times]))
 
 
-def peak_memory_mb(device: str) -> float:
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
-
-
 def train(job: Job, folder: Path) -> None:
     """Go on from the last checkpoint in ``folder``, if any, to the end of the schedule."""
     trainer_class, cfg, _ = resolve(job)
@@ -58,7 +48,7 @@ def train(job: Job, folder: Path) -> None:
     if comm.is_main_process():
         facts = {
             "seconds": training_seconds(folder),
-            "peak_memory_mb": peak_memory_mb(cfg.MODEL.DEVICE),
+            "peak_memory_mb": peak_memory(cfg.MODEL.DEVICE) / 2**20,
             "commit": commit(),
             "hardware": hardware(cfg.MODEL.DEVICE),
             "versions": versions(),

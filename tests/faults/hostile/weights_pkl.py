@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from hostile import opcodes
@@ -15,7 +14,7 @@ from hostile.assembler import Node, Op, assemble, call, dict_of, mutate, tuple_o
 from hostile.bytewise import damaged
 from hostile.case import Case
 from hostile.said import assert_equal, read, value_of
-from scopenet.engine.checkpoint import SafeCheckpointer
+from hostile.weights import Weights
 from scopenet.engine.reliability.safe_files import load_pickled_arrays
 
 TYPES = (
@@ -130,7 +129,8 @@ def parts() -> list[Any]:
     ]
 
 
-class Pkl:
+class Pkl(Weights):
+    parse = staticmethod(load_pickled_arrays)
     suffix = ".pkl"
     packages = frozenset({"numpy", "encodings", "iopath"})
     reads = ()
@@ -179,19 +179,8 @@ class Pkl:
         # Without the list around it, which is there so that all of it can be replaced, too.
         return Case(what[0], code[:2] + code[4:-2] + b"." if tree.kind == "list" else code)
 
-    def load(self, path: Path) -> tuple[dict, dict]:
-        loaded = load_pickled_arrays(str(path))
-        model = copy.deepcopy(self.model)
-        SafeCheckpointer(model).load(str(path), checkpointables=[])
-        return loaded, model.state_dict()
-
     def check(self, case: Case, path: Path, value: tuple[dict, dict]) -> None:
         loaded, state = value
         expected = value_of(read(path.read_bytes()))
         assert_equal(loaded, expected)
         self.check_model(state)
-
-    def check_model(self, state: dict[str, torch.Tensor]) -> None:
-        """Each weight has its own shape and type."""
-        for name, x in self.model.state_dict().items():
-            assert state[name].shape == x.shape and state[name].dtype == x.dtype

@@ -19,7 +19,7 @@ from hostile.assembler import Global, Node, Op, assemble, call, dict_of, mutate,
 from hostile.bytewise import LENGTHS, damaged
 from hostile.case import Case
 from hostile.said import assert_equal
-from scopenet.engine.checkpoint import SafeCheckpointer
+from hostile.weights import Weights
 from scopenet.engine.reliability.safe_files import load_tensors
 
 KEYS = ("0", "1", "2", "9", "", "../0", "/etc/passwd", "../data.pkl", "0/../1", "\0", "a" * 300, 0)
@@ -107,7 +107,8 @@ def parts() -> list[Any]:
     ]  # fmt: skip
 
 
-class Pth:
+class Pth(Weights):
+    parse = staticmethod(load_tensors)
     suffix = ".pth"
     packages = frozenset({"torch", "numpy", "encodings", "iopath"})
     reads = ()
@@ -232,16 +233,9 @@ class Pth:
         what, code = opcodes.mutate(rng, content[first : ends[i]])
         return Case(f"old form, {what}", content[:first] + code + content[ends[i] :])
 
-    def load(self, path: Path) -> tuple[dict, dict]:
-        loaded = load_tensors(str(path))
-        model = copy.deepcopy(self.model)
-        SafeCheckpointer(model).load(str(path), checkpointables=[])
-        return loaded, model.state_dict()
-
     def check(self, case: Case, path: Path, value: tuple[dict, dict]) -> None:
         loaded, state = value
-        for name, x in self.model.state_dict().items():
-            assert state[name].shape == x.shape and state[name].dtype == x.dtype
+        self.check_model(state)
         content = path.read_bytes()
         found = as_arrays(loaded)
         # PyTorch looks at no checksum, nor at all of the headers.

@@ -14,7 +14,7 @@ from torch import nn
 from hostile import trees
 from hostile.bytewise import LENGTHS, damaged
 from hostile.case import Case
-from scopenet.engine.checkpoint import SafeCheckpointer
+from hostile.weights import Weights
 from scopenet.engine.reliability.safe_files import load_safetensors
 
 TYPES = (
@@ -23,7 +23,8 @@ TYPES = (
 )
 
 
-class Safetensors:
+class Safetensors(Weights):
+    parse = staticmethod(load_safetensors)
     suffix = ".safetensors"
     packages = frozenset({"torch", "numpy", "safetensors", "encodings", "iopath"})
     reads = ()
@@ -112,16 +113,9 @@ class Safetensors:
             header[name][field] = rng.choice(choices[field])
         return "tensor", self._file(trees.to_json(header), self.data)
 
-    def load(self, path: Path) -> tuple[dict, dict]:
-        loaded = load_safetensors(str(path))
-        model = copy.deepcopy(self.model)
-        SafeCheckpointer(model).load(str(path), checkpointables=[])
-        return loaded, model.state_dict()
-
     def check(self, case: Case, path: Path, value: tuple[dict, dict]) -> None:
         loaded, state = value
-        for name, x in self.model.state_dict().items():
-            assert state[name].shape == x.shape and state[name].dtype == x.dtype
+        self.check_model(state)
         content = path.read_bytes()
         length = int.from_bytes(content[:8], "little")
         header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
