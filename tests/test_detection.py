@@ -151,6 +151,15 @@ def test_expected_borders_do_not_jump_where_bins_are_equally_probable():
         assert right_border("expectation", logit) == pytest.approx(math.sqrt(32), abs=1e-2)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_expected_borders_want_every_delta_finite(bad):
+    maps = worked_example()
+    assert len(detect(*maps, torch.tensor([64, 64]), **EXAMPLE).boxes) == 1
+    maps[2][0][1, 3, 4] = bad  # of l, in the bin that is not the best
+    found = detect(*maps, torch.tensor([64, 64]), **EXAMPLE | {"decoding": "expectation"})
+    assert len(found.boxes) == 0
+
+
 def test_boxes_are_clipped_to_height_and_width():
     found = detect(*worked_example(), torch.tensor([30, 39]), **EXAMPLE)
     torch.testing.assert_close(found.boxes, torch.tensor([[28.0, 20.0, 39.0, 30.0]]))

@@ -154,6 +154,16 @@ def test_weights_that_are_not_finite_themselves(tmp_path):
         iterate(1.0)
 
 
+def test_a_gradient_whose_norm_overflows_is_finite(tmp_path):
+    model, guard, _ = guarded(tmp_path, most=0)
+    model.weight = nn.Parameter(torch.ones(16))
+    model([{"factor": 1.0}])
+    model.weight.grad = torch.full((16,), 3e38)
+    assert model.weight.grad.norm() == math.inf
+    guard.trainer.after_backward()
+    assert guard.skipped == 0
+
+
 def test_gradients_under_loss_scaling_are_the_scalers_until_nothing_is_scaled(tmp_path):
     _, guard, iterate = guarded(tmp_path, most=9, scale=2.0)
     iterate(1.0, gradient=math.inf)
