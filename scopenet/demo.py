@@ -1,4 +1,4 @@
-"""``scopenet demo``: the whole way once, on the Digits data set: prepare, train, evaluate, look."""
+"""``scopenet demo``: the whole way once, on Bright Digits: prepare, train, evaluate, look."""
 
 import argparse
 import json
@@ -19,14 +19,14 @@ from .engine import command
 from .training_metrics import read_metrics
 from .visualization import draw_beside_ground_truth, plot_anchors, plot_losses, stack_pictures
 
-CONFIG = "configs/Digits-ScopeNet_R_18_FPN.yaml"
+CONFIG = "configs/BrightDigits-ScopeNet_R_18_FPN.yaml"
 NUM_PICTURES = 12
-SCORE_THRESH = 0.3  # of the drawn detections
+SCORE_THRESH = 0.5  # of the drawn detections
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Prepare Digits, train a small ScopeNet on it, evaluate it and draw what it "
+        description="Prepare Bright Digits, train a small ScopeNet on it, evaluate it and draw what it "
         "finds."
     )
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     training = args.output / "training"
     overrides = [*args.opts, "OUTPUT_DIR", str(training)]
     cfg = load_config(CONFIG, overrides)
-    prepare_digits(train=args.train, val=args.val)
+    prepare_digits(dataset="bright_digits", train=args.train, val=args.val)
     results = train(cfg, overrides)
     for name in ("detectron2", "fvcore"):  # they would print the model once more
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -136,6 +136,31 @@ def test_colours_can_be_seen(level):
         assert abs(luma - level) >= 79  # Pillow rounds
 
 
+def test_bright_digits_are_larger_rounder_and_brighter_than_what_is_behind(tmp_path):
+    dark = digits.load_sources("train", SIZE, seed=0)
+    bright = digits.load_sources("train", SIZE, seed=0, style=digits.BRIGHT)
+    for before, after in zip(dark.photos, bright.photos, strict=True):
+        assert np.array_equal(after, before // 2)
+    samples = list(digits.generate(bright, "train", 60, SIZE, seed=0))
+    assert max(len(sample.boxes) for sample in samples) == 8
+    boxes = np.array([box for sample in samples for box in sample.boxes])
+    scale, aspect = np.sqrt(boxes[:, 2] * boxes[:, 3]), boxes[:, 2] / boxes[:, 3]
+    assert 19 < scale.min() < 22 and 60 < scale.max() < 65  # 0.4 * 160 = 64; sides are rounded
+    assert 0.57 < aspect.min() < 0.68 and 1.47 < aspect.max() < 1.75  # e^-0.5 and e^0.5
+
+    rng = np.random.default_rng(0)
+    for level in (0, 90, 127):
+        image = np.full((40, 40, 3), level, np.uint8)
+        colours = [digits.random_colour(image, (5, 10, 20, 10), rng, digits.BRIGHT) for _ in "123"]
+        assert all(colour @ digits.LUMA - level >= 80 for colour in colours)
+
+    assert digits.prepare_digits(tmp_path, dataset="bright_digits", train=2, val=1) == [
+        "train", "val"]  # fmt: skip
+    written = np.asarray(Image.open(tmp_path / "bright_digits/train/000001.png"))
+    assert np.array_equal(written, samples[1].image)
+    assert not (tmp_path / "digits").exists()
+
+
 # Training against validation
 
 

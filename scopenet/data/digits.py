@@ -5,7 +5,9 @@ pixels, 16 grey levels), the backgrounds the two photographs of `load_sample_ima
 validation share neither: a scan is of one split, photographs are cut at two thirds of their width.
 
 Box sizes vary a lot (log-uniform) and so do their aspect ratios, and every box is exact: it is the
-rectangle that the glyph has been resized to.
+rectangle that the glyph has been resized to. Bright Digits is a second set from the same sources
+that is easier to learn: more digits per image, neither tiny nor huge, less distorted, and all
+brighter than the photographs, which are dimmed.
 
 Letters: H, W height and width of an image or photograph; h, w of a box; all in pixels.
 """
@@ -21,9 +23,6 @@ from PIL import Image
 from ..errors import ConfigError
 from .builtin import CLASS_NAMES, Box, CocoSplit, Sample, dataset_root
 
-MAX_DIGITS = 6  # per image
-MIN_SCALE = 12  # sqrt(w * h) of the smallest box, in pixels
-MAX_SCALE = 0.6  # sqrt(w * h) of the largest box, in sides of the image
 FULL_INTENSITY = 16  # of a scan
 INK = 0.15  # of full intensity: fainter rows and columns at the rim of a scan are cut off
 OPAQUE = 0.75  # of full intensity: ink that hides what is under it
@@ -41,23 +40,46 @@ _LICENSES = (
 )
 
 
+class Style(NamedTuple):
+    """How hard the digits of a set are to find and to tell apart."""
+
+    max_digits: int  # per image
+    min_scale: int  # sqrt(w * h) of the smallest box, in pixels
+    max_scale: float  # sqrt(w * h) of the largest box, in sides of the image
+    max_log_aspect: float  # log(w / h) is between its negative and it
+    bright: bool  # photographs are dimmed to half, and digits brighter than them
+
+
+DIGITS = Style(max_digits=6, min_scale=12, max_scale=0.6, max_log_aspect=1.0, bright=False)
+BRIGHT = Style(max_digits=8, min_scale=20, max_scale=0.4, max_log_aspect=0.5, bright=True)
+STYLES = {"digits": DIGITS, "bright_digits": BRIGHT}
+
+
 class Sources(NamedTuple):
     """What one split is made from."""
 
     glyphs: Sequence[np.ndarray]  # (rows, columns) float, ink in [0, 1], cut to the ink
     labels: Sequence[int]  # the class of each glyph
     photos: Sequence[np.ndarray]  # (H, W, 3) uint8 RGB
+    style: Style = DIGITS
 
 
 def prepare_digits(
-    root: Path | None = None, *, train: int = 2000, val: int = 300, size: int = 160, seed: int = 0
+    root: Path | None = None,
+    *,
+    dataset: str = "digits",
+    train: int = 2000,
+    val: int = 300,
+    size: int = 160,
+    seed: int = 0,
 ) -> list[str]:
-    """Write `<root>/digits`, except splits that are already there; return the names of the others.
-    A ConfigError says that scikit-learn is missing, a split empty, the seed negative, or `size` too
-    small for the digits or too large for the photographs.
+    """Write `<root>/<dataset>`, except splits that are already there; return the names of the
+    others. A ConfigError says that scikit-learn is missing, a split empty, the seed negative, or
+    `size` too small for the digits or too large for the photographs.
 
     Args:
         root: the directory of all data sets, by default `dataset_root()`.
+        dataset: one of `STYLES`.
         train, val: the number of images.
         size: the side of the square images, in pixels.
         seed: determines everything; an image does not depend on how many others there are.
@@ -65,19 +87,20 @@ def prepare_digits(
     if min(train, val) < 1 or seed < 0:
         given = f"{train}, {val}, {seed}"
         raise ConfigError(f"Digits needs an image in each split and a seed >= 0, not {given}.")
-    folder = (root or dataset_root()) / "digits"
+    folder = (root or dataset_root()) / dataset
+    style = STYLES[dataset]
     counts = {"train": train, "val": val}
     splits = [_describe(folder, name, counts[name], size, seed) for name in counts]
     missing = [split for split in splits if not split.is_complete()]
     # All sources are loaded, and with them all parameters checked, before anything is written.
-    sources = [load_sources(split.name, size, seed) for split in missing]
+    sources = [load_sources(split.name, size, seed, style) for split in missing]
     for split, source in zip(missing, sources, strict=True):
         samples = generate(source, split.name, counts[split.name], size, seed)
         split.write(samples, total=counts[split.name])
     return [split.name for split in missing]
 
 
-def load_sources(split: str, size: int, seed: int) -> Sources:
+def load_sources(split: str, size: int, seed: int, style: Style = DIGITS) -> Sources:
     """Load the scans and photographs of a split (`train`, `val`) for images of `size` pixels."""
     try:
         from sklearn.datasets import load_digits, load_sample_images
@@ -86,12 +109,15 @@ def load_sources(split: str, size: int, seed: int) -> Sources:
 
     scans = load_digits()
     photos = [photo_part(photo, split) for photo in load_sample_images().images]
-    smallest, largest = math.ceil(MIN_SCALE / MAX_SCALE), min(min(p.shape[:2]) for p in photos)
+    smallest = math.ceil(style.min_scale / style.max_scale)
+    largest = min(min(photo.shape[:2]) for photo in photos)
     if not smallest <= size <= largest:
         raise ConfigError(f"The size of a {split} image is {smallest} to {largest} px, not {size}.")
     indices = split_scans(scans.target, split, seed)
     glyphs = [crop_to_ink(scans.images[i] / FULL_INTENSITY) for i in indices]
-    return Sources(glyphs, [int(scans.target[i]) for i in indices], photos)
+    if style.bright:
+        photos = [photo // 2 for photo in photos]
+    return Sources(glyphs, [int(scans.target[i]) for i in indices], photos, style)
 
 
 def photo_part(photo: np.ndarray, split: str) -> np.ndarray:
@@ -123,17 +149,19 @@ def generate(sources: Sources, split: str, count: int, size: int, seed: int) -> 
 
 
 def compose(sources: Sources, size: int, rng: np.random.Generator) -> Sample:
-    """Make an image of (size, size) pixels: a crop of a photograph with 1 to `MAX_DIGITS` digits.
+    """Make an image of (size, size) pixels: a crop of a photograph with 1 to `max_digits` digits.
 
     A digit that finds no free place is left out; the first one always finds one.
     """
     image = random_crop(sources.photos[rng.integers(len(sources.photos))], size, rng)
+    style = sources.style
     boxes, labels = [], []
-    for _ in range(rng.integers(1, MAX_DIGITS + 1)):
+    for _ in range(rng.integers(1, style.max_digits + 1)):
         index = rng.integers(len(sources.glyphs))
-        box = random_box(size, boxes, rng)
+        box = random_box(size, boxes, rng, style)
         if box is not None:
-            draw_glyph(image, sources.glyphs[index], box, random_colour(image, box, rng))
+            colour = random_colour(image, box, rng, style)
+            draw_glyph(image, sources.glyphs[index], box, colour)
             boxes.append(box)
             labels.append(sources.labels[index])
     return Sample(image, boxes, labels)
@@ -145,16 +173,18 @@ def random_crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.nd
     return photo[y : y + size, x : x + size].copy()
 
 
-def random_box(size: int, taken: Sequence[Box], rng: np.random.Generator) -> Box | None:
+def random_box(
+    size: int, taken: Sequence[Box], rng: np.random.Generator, style: Style = DIGITS
+) -> Box | None:
     """Draw a box in an image of (size, size) pixels that overlaps none of `taken`, or None.
 
-    sqrt(w * h) is log-uniform between `MIN_SCALE` pixels and `MAX_SCALE` of the side, and w / h
-    is e^U(-1, 1), before rounding. A box that does not fit is drawn again with a new scale and
-    aspect, which makes large boxes in crowded images rarer.
+    sqrt(w * h) is log-uniform between `min_scale` pixels and `max_scale` of the side, and so is
+    w / h within its bounds, before rounding. A box that does not fit is drawn again with a new
+    scale and aspect, which makes large boxes in crowded images rarer.
     """
     for _ in range(TRIES):
-        scale = math.exp(rng.uniform(math.log(MIN_SCALE), math.log(MAX_SCALE * size)))
-        stretch = math.exp(rng.uniform(-0.5, 0.5))
+        scale = math.exp(rng.uniform(math.log(style.min_scale), math.log(style.max_scale * size)))
+        stretch = math.exp(rng.uniform(-style.max_log_aspect / 2, style.max_log_aspect / 2))
         w, h = round(scale * stretch), round(scale / stretch)
         if max(w, h) > size:
             continue
@@ -169,17 +199,20 @@ def overlaps(a: Box, b: Box) -> bool:
     return all(max(a[i], b[i]) < min(a[i] + a[i + 2], b[i] + b[i + 2]) for i in (0, 1))
 
 
-def random_colour(image: np.ndarray, box: Box, rng: np.random.Generator) -> np.ndarray:
+def random_colour(
+    image: np.ndarray, box: Box, rng: np.random.Generator, style: Style = DIGITS
+) -> np.ndarray:
     """Draw an RGB colour (3,) that can be seen in the box of the image.
 
-    Its luma differs by at least `MIN_CONTRAST` from the mean luma of the pixels of the box. On one
-    side there always is such a colour, as 127 >= MIN_CONTRAST.
+    Its luma differs by at least `MIN_CONTRAST` from the mean luma of the pixels of the box, and is
+    above it on a dimmed photograph. There always is such a colour, as 127 >= MIN_CONTRAST.
     """
     x, y, w, h = box
     background = float(image[y : y + h, x : x + w].mean(axis=(0, 1)) @ LUMA)
     while True:
         colour = rng.integers(0, 256, size=3)
-        if abs(float(colour @ LUMA) - background) >= MIN_CONTRAST:
+        contrast = float(colour @ LUMA) - background
+        if (contrast if style.bright else abs(contrast)) >= MIN_CONTRAST:
             return colour
 
 
@@ -210,4 +243,4 @@ def _describe(folder: Path, name: str, count: int, size: int, seed: int) -> Coco
             "(from sklearn.datasets.load_sample_images)",
         ],
     }
-    return CocoSplit(folder, name, CLASS_NAMES["digits"], info, _LICENSES)
+    return CocoSplit(folder, name, CLASS_NAMES[folder.name], info, _LICENSES)
