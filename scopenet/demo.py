@@ -26,8 +26,8 @@ SCORE_THRESH = 0.5  # of the drawn detections
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Prepare Bright Digits, train a small ScopeNet on it, evaluate it and draw what it "
-        "finds."
+        description="Prepare Bright Digits, train a small ScopeNet on it, evaluate it, and draw "
+        "what it finds."
     )
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder to write")
     parser.add_argument("--train", type=int, default=2000, help="training images to make")

@@ -35,7 +35,8 @@ def test_demo_trains_evaluates_and_draws_and_does_nothing_twice(tmp_path):
     checkpoint = out / "training" / "model_final.pth"
     written = checkpoint.stat().st_mtime_ns
 
-    annotations = json.loads((tmp_path / "data/bright_digits/annotations/instances_val.json").read_text())
+    dataset = tmp_path / "data/bright_digits"
+    annotations = json.loads((dataset / "annotations/instances_val.json").read_text())
     assert len(annotations["images"]) == 3
     pictures = np.asarray(Image.open(out / "detections.png"))
     # Two pairs side by side, two rows, every image of 160 px enlarged twice.
