@@ -8,6 +8,7 @@ raises as a :class:`~scopenet.errors.ConfigError`. A new one is such a module an
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -107,7 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, arguments: Sequence[str] | None = None) -> int:
     """Run the subcommand ``name``; what its user can mend ends the program with one sentence."""
-    import_module(".registration", __package__)
+    with warnings.catch_warnings():
+        # Importing fvcore's losses makes TorchScript of them, of which no user can do anything.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        import_module(".registration", __package__)
     module = import_module(f".{COMMANDS[name][0]}", __package__)
     parser = module.parser()
     parser.prog = f"scopenet {name}"

@@ -253,19 +253,19 @@ def losses(settings, log2_anchors, cls_logits, bin_logits, border_deltas, gt_box
                     num_loc += 1
                     x, y = location(settings, level, row, column)
                     target = [float(d) for d in border_distances(x, y, boxes[label[0]])]
-                    predicted = []
+                    predicted, expected = [], []
                     for side in range(4):
                         n = bin_of(settings, level, target[side])
                         scores = read_side(bin_logits[level][image], side, bins + 1, row, column)
                         deltas = read_side(border_deltas[level][image], side, bins, row, column)
                         log_probs = bin_log_probs(settings, scores)
                         sum_bin += -log_probs[n] / 4.0
-                        if settings.decoding == "expectation":
-                            distance = expected_distance(log_probs, anchors[level], deltas)
-                        else:
-                            distance = decode_distance(anchors[level][n], deltas[n])
-                        predicted.append(distance)
-                    sum_loc += border_loss(settings, predicted, target)
+                        predicted.append(decode_distance(anchors[level][n], deltas[n]))
+                        expected.append(expected_distance(log_probs, anchors[level], deltas))
+                    loss = border_loss(settings, predicted, target)
+                    if settings.decoding == "expectation":
+                        loss = (loss + border_loss(settings, expected, target)) / 2.0
+                    sum_loc += loss
     return {
         "loss_cls": sum_cls / max(num_cls, 1),
         "loss_bin": settings.bin_loss_weight * sum_bin / max(num_loc, 1),

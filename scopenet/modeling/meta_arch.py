@@ -306,13 +306,19 @@ class ScopeNet(DenseDetector):
         classes = classes.to(self.device, non_blocking=True)
         positive_logits = near.gather(cls_logits).float().gather(1, classes[:, None])
         borders = self.borders(predictions, gt_instances, positives)
-        distances = borders.predict(self.decoding, borders.gt_bins)  # (P, 4)
+        taught = [borders.decode(borders.gt_bins)]
+        if self.decoding == "expectation":
+            # Not alone: the bins would make up for each other, and none be accurate.
+            taught.append(borders.expect())
 
         num_cls, num_loc = num_positives
         alpha, gamma = self.focal_loss_alpha, self.focal_loss_gamma
         cls_maps = [x.float() for x in cls_logits]
         cls_loss = focal_loss(cls_maps, positive_logits, alpha=alpha, gamma=gamma)
-        loc_loss = localization_loss(distances, borders.gt_distances, self.loc_loss_type)
+        loc_losses = [
+            localization_loss(x, borders.gt_distances, self.loc_loss_type) for x in taught
+        ]
+        loc_loss = sum(loc_losses) / len(loc_losses)
         losses = {
             "loss_cls": cls_loss / num_cls,
             "loss_bin": bin_loss(borders.log_probs, borders.gt_bins)
