@@ -121,15 +121,15 @@ def test_rate_and_warmup_of_a_job(monkeypatch):
     job = Job(ONE_X, "Trees", 0, schedule=3.0)
     _, cfg, _ = resolve(job)
     assert row_key(job, cfg) == dict(
-        zip(KEY, ("ScopeNet_R_50_FPN_1x", "Trees", 0, 720, 0.005, 40), strict=True)
+        zip(KEY, ("ScopeNet_R_50_FPN_1x", "Trees", 0, 720, 0.0025, 80), strict=True)
     )
     digests = set()
     for config in (ONE_X, FCOS):
-        for rate in ({}, {"base_lr": 0.0015}, {"warmup": 80}):
+        for rate in ({}, {"base_lr": 0.0015}, {"warmup": 40}):
             _, cfg, digest = resolve(Job(config, "Trees", 0, **rate))
             digests.add(digest)
-            assert cfg.SOLVER.BASE_LR == rate.get("base_lr", 0.005)
-            assert cfg.SOLVER.WARMUP_ITERS == rate.get("warmup", 40)
+            assert cfg.SOLVER.BASE_LR == rate.get("base_lr", 0.0025)
+            assert cfg.SOLVER.WARMUP_ITERS == rate.get("warmup", 80)
     assert len(digests) == 6
 
 
