@@ -18,7 +18,11 @@ FILES = [
 R_18 = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "64", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
 R_18 += ["MODEL.RESNETS.WIDTH_PER_GROUP", "64"]
 # Two columns of p6, see docs/performance.md on bfloat16: these configs train in it.
-IN_BFLOAT16 = ("Digits-ScopeNet_R_18_FPN", "OwnData-CPU-ScopeNet_R_50_FPN_GN")
+IN_BFLOAT16 = (
+    "BrightDigits-ScopeNet_R_18_FPN",
+    "Digits-ScopeNet_R_18_FPN",
+    "OwnData-CPU-ScopeNet_R_50_FPN_GN",
+)
 LARGER = ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MAX_SIZE_TRAIN", "192"]
 ONE_SIZE = ["INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"]
 WIDE = ["MODEL.SCOPENET.CONV_DIM", "64"]  # GroupNorm needs two values per group on 1 x 1 maps
