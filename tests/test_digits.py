@@ -291,10 +291,12 @@ def test_interrupted_run_leaves_no_json(prepared, monkeypatch):
     assert digits.prepare_digits(prepared, train=4, val=2) == ["train"]
 
 
-def test_other_parameters_replace_a_split(prepared):
+def test_other_parameters_replace_a_split(prepared, monkeypatch):
     assert digits.prepare_digits(prepared, train=3, val=1) == ["val"]
     assert len(read_json(prepared, "val")["images"]) == 1
     assert [p.name for p in (prepared / "digits/val").iterdir()] == ["000000.png"]
+    monkeypatch.setitem(digits.STYLES, "digits", digits.DIGITS._replace(max_digits=2))
+    assert digits.prepare_digits(prepared, train=3, val=1) == ["train", "val"]
 
 
 # What can go wrong

@@ -232,10 +232,11 @@ def _generator(seed: int, *keys: str | int) -> np.random.Generator:
 
 
 def _describe(folder: Path, name: str, count: int, size: int, seed: int) -> CocoSplit:
+    parameters = {"split": name, "count": count, "size": size, "seed": seed}
     info = {
         "description": "Handwritten digits on photographs",
         "version": "1.0",
-        "parameters": {"split": name, "count": count, "size": size, "seed": seed},
+        "parameters": parameters | STYLES[folder.name]._asdict(),
         "sources": [
             "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine "
             "Learning Repository, 1998, doi:10.24432/C50P49 (from sklearn.datasets.load_digits)",
