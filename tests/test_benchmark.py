@@ -166,6 +166,15 @@ def test_other_detectors_are_refused():
 
 # --- works and bounds ---------------------------------------------------------------------------
 
+
+def test_weights_are_folded_once_for_all_calls(monkeypatch):
+    contestant = build_contestant("ScopeNet", STOCK_CONFIGS["ScopeNet"], "cpu")
+    work = works.inference(contestant, random_inputs(CASE, 80, "cpu"), torch.float32)
+    work.run(Laps(CPU))
+    monkeypatch.setattr(FoldedConv2d, "fold", lambda self: pytest.fail("folded anew"))
+    work.run(Laps(CPU))
+
+
 LAPS = {
     works.labels: ["labels"],
     works.losses: ["labels and losses", "their backward"],

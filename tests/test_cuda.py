@@ -338,20 +338,25 @@ def test_loss_scaling_hides_its_own_search_only(device, tmp_path, monkeypatch):
     "first, second", [on("cpu", "cpu"), on("cuda", "cpu"), on("cpu", "cuda"), on("cuda", "cuda")]
 )
 def test_a_training_goes_on_elsewhere(first, second, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole, parts, start = tmp_path / "whole", tmp_path / "parts", tmp_path / "start"
     with mini_datasets(tmp_path / "data"), one_thread():
+        # At a small rate. Random weights magnify rounding: with one of 1e-6 in the convolutions,
+        # two trainings on one processor end 8% of the way apart here, and at 0.01 elsewhere.
         more = ["DATASETS.TEST", "()", "SOLVER.MAX_ITER", "4", "SOLVER.LR_SCHEDULER_NAME"]
-        more += ["WarmupMultiStepLR", "SOLVER.WARMUP_ITERS", "0"]
+        more += ["WarmupMultiStepLR", "SOLVER.WARMUP_ITERS", "0", "SOLVER.BASE_LR", "0.0001"]
         main(job(ONE_X, *mini_overrides(whole, *more)))
-        start = mini_overrides(parts, *more, "SOLVER.MAX_ITER", "2", "MODEL.DEVICE", first)
-        main(job(ONE_X, *start))
+        begin = mini_overrides(parts, *more, "SOLVER.MAX_ITER", "2", "MODEL.DEVICE", first)
+        main(job(ONE_X, *begin))
         rest = mini_overrides(parts, *more, "MODEL.DEVICE", second)
         main(job(ONE_X, "--resume", *rest))
-    expected = weights_in(whole)
-    for name, weight in weights_in(parts).items():
-        assert weight.device.type == "cpu" or second == "cuda"
-        # With its momentum, or the last two steps would be other ones.
-        torch.testing.assert_close(weight.cpu(), expected[name], rtol=1e-3, atol=2e-5)
+        main(job(ONE_X, *mini_overrides(start, *more, "SOLVER.BASE_LR", "0.0")))
+    found, expected, initial = (weights_in(x) for x in (parts, whole, start))
+    assert {x.device.type for x in found.values()} <= {"cpu", second}
+    off, way = (
+        torch.cat([(found[k].cpu() - x[k]).flatten() for k in found]).norm()
+        for x in (expected, initial)
+    )
+    assert off <= 0.2 * way  # without its momentum: 0.6
 
 
 def test_an_evaluation_leaves_the_random_numbers_of_the_device(device):

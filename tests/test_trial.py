@@ -11,7 +11,7 @@ import pytest
 import torch
 from steps_to_try import fails, hangs, prints
 
-from benchmark import variants
+from benchmark import variants, works
 from benchmark.contestants import STOCK_CONFIGS, build_contestant
 from benchmark.report import variants as table_of_variants
 from benchmark.results import Results
@@ -197,6 +197,24 @@ def test_variants_of_the_benchmark(monkeypatch):
     assert weight.is_contiguous()  # the detectors themselves stay as they are
     conv = compiled[0].head.cls_score.weight
     assert conv.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_is_left_out(capsys):
+    def training_step(contestant, inputs, precision):
+        work = works.training_step(contestant, inputs, precision)
+        return work._replace(run=fail) if contestant.name == "FCOS" else work
+
+    def fail(laps):
+        raise AssertionError("bad box")
+
+    contestants = [build_contestant(x, STOCK_CONFIGS[x], "cpu") for x in ("ScopeNet", "FCOS")]
+    suite = VariantsSuite((64, 96))
+    suite.steps = {"training": (training_step, Case(2, 64, 96, 3))}
+    records = suite._steps(contestants, "as it is", torch.float32, Measurement(CPU, repeats=1))
+    assert [x.detector for x in records] == ["ScopeNet"]
+    expected = "FCOS, training, float32, as it is: left out, as it fails: bad box"
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.slow

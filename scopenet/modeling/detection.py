@@ -107,8 +107,9 @@ def grid(maps: Sequence[Tensor], strides: Sequence[int]) -> tuple[Tensor, Tensor
 
 def rank_within(groups: Tensor, num_groups: int) -> Tensor:
     """Count for each member of (K,) groups those of its own that come before it, (K,)."""
-    is_member = groups[:, None] == torch.arange(num_groups, device=groups.device)
-    return is_member.cumsum(0).gather(1, groups[:, None])[:, 0] - 1
+    # Sums along the last dimension: along the first, GPUs add one row after the other.
+    is_member = torch.arange(num_groups, device=groups.device)[:, None] == groups
+    return is_member.cumsum(1).gather(0, groups[None])[0] - 1
 
 
 def find_candidates(

@@ -64,12 +64,13 @@ class DeploymentSuite:
 
 def _eager(model: ScopeNet) -> Callable[[np.ndarray], dict]:
     """Do what Detectron2's ``DefaultPredictor`` does after the resizing."""
+    model.eval()
 
     @torch.no_grad()
     def run(image: np.ndarray) -> dict:
         height, width = image.shape[:2]
         pixels = torch.from_numpy(image.astype("float32").transpose(2, 0, 1))
-        return model.eval()([{"image": pixels, "height": height, "width": width}])[0]
+        return model([{"image": pixels, "height": height, "width": width}])[0]
 
     return run
 

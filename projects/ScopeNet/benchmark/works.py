@@ -21,6 +21,12 @@ def autocast(model: DenseDetector, precision: torch.dtype):
     return torch.autocast(model.device.type, precision, enabled=enabled)
 
 
+def in_mode(model: DenseDetector, training: bool) -> DenseDetector:
+    """Return the model for training or for inference. It is told so only where it is not yet:
+    ScopeNet then forgets the weights that it keeps folded from image to image."""
+    return model if model.training == training else model.train(training)
+
+
 @contextmanager
 def marked(model: DenseDetector, laps: Laps) -> Iterator[None]:
     """Mark the laps "preprocessing", "backbone" and "head" of a forward pass."""
@@ -56,7 +62,7 @@ def losses(contestant: Contestant, inputs: list[dict]) -> Work:
         return ([[x.detach().requires_grad_() for x in maps] for maps in predictions],)
 
     def run(laps: Laps, predictions: list[list[Tensor]]) -> None:
-        model = contestant.model.train()
+        model = in_mode(contestant.model, True)
         with EventStorage():
             found = model.forward_training(images, features, predictions, gt_instances)
         laps.mark("labels and losses")
@@ -77,7 +83,7 @@ def detections(contestant: Contestant, inputs: list[dict]) -> Work:
 
     @torch.no_grad()
     def run(laps: Laps, predictions: list[list[Tensor]]) -> None:
-        contestant.model.eval().forward_inference(images, features, predictions)
+        in_mode(contestant.model, False).forward_inference(images, features, predictions)
         laps.mark("detections")
 
     return Work(run, copies)
@@ -88,7 +94,7 @@ def inference(contestant: Contestant, inputs: list[dict], precision: torch.dtype
 
     @torch.no_grad()
     def run(laps: Laps) -> None:
-        model = contestant.model.eval()
+        model = in_mode(contestant.model, False)
         with marked(model, laps), autocast(model, precision):
             model(inputs)
         laps.mark("detections")
@@ -103,7 +109,7 @@ def training_step(contestant: Contestant, inputs: list[dict], precision: torch.d
     optimizer = torch.optim.SGD(parameters, lr=0.0, momentum=0.9)
 
     def run(laps: Laps) -> None:
-        model = contestant.model.train()
+        model = in_mode(contestant.model, True)
         in_float32 = losses_in_float32(model)
         with EventStorage(), marked(model, laps), in_float32, autocast(model, precision):
             found = model(inputs)
