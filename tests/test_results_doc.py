@@ -8,6 +8,7 @@ from experiments.report import write_tables
 from experiments.results import Results
 
 DOCS = Path(__file__).parents[1] / "docs"
+PHOTOGRAPHS = ("Cards-one", "Cells-one", "Trees", "Cards")
 
 
 def tables(text: str) -> list[str]:
@@ -16,17 +17,30 @@ def tables(text: str) -> list[str]:
     return [block.strip() for block in blocks if block.lstrip().startswith("|")]
 
 
-def test_tables_are_those_of_the_runs(tmp_path):
-    results = Results(DOCS / "results" / "runs.csv").read()
+@pytest.mark.parametrize("name, least", [("runs", 3), ("photographs", 4)])
+def test_tables_are_those_of_the_runs(name, least, tmp_path):
+    results = Results(DOCS / "results" / f"{name}.csv").read()
     write_tables(results, tmp_path / "tables.md")
     expected = tables((tmp_path / "tables.md").read_text())
     shown = tables((DOCS / "results.md").read_text())
-    assert len(expected) >= 3
+    assert len(expected) >= least
     for table in expected:
         assert table in shown, table.splitlines()[2]
 
 
-@pytest.mark.parametrize("dataset", ["Digits", "Trees"])
-def test_figures_are_shown(dataset):
-    name = f"results/runs_{dataset}.png"
+def test_every_rate_is_that_of_its_run():
+    rates = Results(DOCS / "results" / "rates.csv").read().sort_values(["base_lr"])
+    (shown,) = (x for x in tables((DOCS / "results.md").read_text()) if "by rate" in x)
+    rows = [line.replace("*", "").split(" | ") for line in shown.splitlines()[2:]]
+    found = sorted(" | ".join(x[1:]).removesuffix(" |") for x in rows)
+    expected = sorted(
+        " | ".join(f"{x.AP:.1f} / {x.AP75:.1f}" for x in runs.itertuples())
+        for _, runs in rates.groupby("config")
+    )
+    assert found == expected and len(found) == 6
+
+
+@pytest.mark.parametrize("name", ["runs_Digits", *(f"photographs_{x}" for x in PHOTOGRAPHS)])
+def test_figures_are_shown(name):
+    name = f"results/{name}.png"
     assert (DOCS / name).is_file() and f"({name})" in (DOCS / "results.md").read_text()

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from experiments.plots import draw_results
-from experiments.report import in_paper_order, write_tables
+from experiments.report import BEYOND, in_paper_order, write_tables
 from experiments.results import Results
 from scopenet.errors import ConfigError, one_sentence_errors
 
@@ -23,6 +23,7 @@ def main() -> None:
     for dataset, chosen in results.groupby("dataset"):
         path = output / f"{args.results.stem}_{dataset}.png"
         configs = in_paper_order(sorted(chosen["config"]))
+        configs.sort(key=lambda config: config != BEYOND)  # first, where it is there
         draw_results(chosen, configs, title=dataset).savefig(path, dpi=150)
         print(path)
 

@@ -13,6 +13,8 @@ from .statistics import Estimate, estimate, seeds_to_settle
 
 TABLES = range(1, 7)  # of the paper
 SCOPENET, DIRECT_REGRESSION = "paper/table1/guided_score", "paper/table1/direct_regression"
+BEYOND = "beyond/expectation"
+SHOWN = (*METRICS, "AP90", "oLRP")  # of every row that has them
 
 
 class Row(NamedTuple):
@@ -77,7 +79,7 @@ def settled(differences: pd.Series) -> str:
 
 def values_cells(results: pd.DataFrame, row: Row) -> dict[str, str]:
     """Show the number of seeds, and the mean of every metric that the row has."""
-    values = {metric: by_seed(results, row, metric) for metric in METRICS}
+    values = {metric: by_seed(results, row, metric) for metric in SHOWN}
     cells = {m: show(estimate(v.dropna())) for m, v in values.items() if v.notna().any()}
     return {"seeds": str(len(values["AP"]))} | cells
 
@@ -108,7 +110,7 @@ def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
     for row in rows:
         name = row.config.removeprefix("paper/")
         line = {"config": row_name(row, rows, usual)}
-        if name in figures.index and row.iterations in usual:
+        if rows[0].config != BEYOND and name in figures.index and row.iterations in usual:
             reported = figures.loc[name, ["AP", "AP75"]].dropna()  # table 4 has AP only
             line["paper: AP / AP75"] = " / ".join(map(str, reported))
         line |= values_cells(results, row) | difference_cells(results, row, rows[0])
@@ -137,10 +139,10 @@ def write_tables(results: pd.DataFrame, path: Path) -> None:
         done = set(chosen["config"])
         for number in TABLES:
             configs = [config for config in table_configs(number) if config in done]
-            if configs:
+            if len(configs) > 1:
                 parts.append(f"## {dataset}: table {number}\n\n{results_table(chosen, configs)}\n")
-        ours = [config for config in (SCOPENET, DIRECT_REGRESSION) if config in done]
-        others = sorted(config for config in done if not config.startswith("paper/"))
+        ours = [x for x in (BEYOND, SCOPENET, DIRECT_REGRESSION) if x in done]
+        others = sorted(x for x in done if not x.startswith("paper/") and x not in ours)
         if others:
             table = results_table(chosen, [*ours, *others])
             parts.append(f"## {dataset}: ScopeNet and others\n\n{table}\n")
