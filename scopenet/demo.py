@@ -21,7 +21,7 @@ from .visualization import draw_beside_ground_truth, plot_anchors, plot_losses, 
 
 CONFIG = "configs/BrightDigits-ScopeNet_R_18_FPN.yaml"
 NUM_PICTURES = 12
-SCORE_THRESH = 0.45  # of the drawn detections
+SCORE_THRESH = 0.5  # of the drawn detections
 
 
 def parser() -> argparse.ArgumentParser:

@@ -136,13 +136,14 @@ def test_colours_can_be_seen(level):
         assert abs(luma - level) >= 79  # Pillow rounds
 
 
-def test_bright_digits_are_larger_rounder_and_brighter_than_what_is_behind(tmp_path):
+def test_bright_digits_are_five_larger_rounder_and_brighter_than_what_is_behind(tmp_path):
     dark = digits.load_sources("train", SIZE, seed=0)
     bright = digits.load_sources("train", SIZE, seed=0, style=digits.BRIGHT)
     for before, after in zip(dark.photos, bright.photos, strict=True):
         assert np.array_equal(after, before // 2)
     samples = list(digits.generate(bright, "train", 60, SIZE, seed=0))
     assert max(len(sample.boxes) for sample in samples) == 8
+    assert {label for sample in samples for label in sample.labels} == {0, 1, 2, 3, 4}
     boxes = np.array([box for sample in samples for box in sample.boxes])
     scale, aspect = np.sqrt(boxes[:, 2] * boxes[:, 3]), boxes[:, 2] / boxes[:, 3]
     assert 19 < scale.min() < 22 and 60 < scale.max() < 65  # 0.4 * 160 = 64; sides are rounded
@@ -156,6 +157,8 @@ def test_bright_digits_are_larger_rounder_and_brighter_than_what_is_behind(tmp_p
 
     assert digits.prepare_digits(tmp_path, dataset="bright_digits", train=2, val=1) == [
         "train", "val"]  # fmt: skip
+    content = json.loads((tmp_path / "bright_digits/annotations/instances_train.json").read_text())
+    assert [x["name"] for x in content["categories"]] == list("01234")
     written = np.asarray(Image.open(tmp_path / "bright_digits/train/000001.png"))
     assert np.array_equal(written, samples[1].image)
     assert not (tmp_path / "digits").exists()

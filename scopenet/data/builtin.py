@@ -24,7 +24,7 @@ from ..atomic import write_json
 
 CLASS_NAMES = {
     "digits": tuple("0123456789"),
-    "bright_digits": tuple("0123456789"),
+    "bright_digits": tuple("01234"),
     "trees": ("tree",),
     "cards": ("nine", "ten", "jack", "queen", "king", "ace"),
     "cells": ("RBC", "WBC", "Platelets"),

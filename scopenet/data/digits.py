@@ -6,8 +6,8 @@ validation share neither: a scan is of one split, photographs are cut at two thi
 
 Box sizes vary a lot (log-uniform) and so do their aspect ratios, and every box is exact: it is the
 rectangle that the glyph has been resized to. Bright Digits is a second set from the same sources
-that is easier to learn: more digits per image, neither tiny nor huge, less distorted, and all
-brighter than the photographs, which are dimmed.
+that is easier to learn: five digits only, more of them per image, neither tiny nor huge, less
+distorted, and all brighter than the photographs, which are dimmed.
 
 Letters: H, W height and width of an image or photograph; h, w of a box; all in pixels.
 """
@@ -48,10 +48,11 @@ class Style(NamedTuple):
     max_scale: float  # sqrt(w * h) of the largest box, in sides of the image
     max_log_aspect: float  # log(w / h) is between its negative and it
     bright: bool  # photographs are dimmed to half, and digits brighter than them
+    classes: int  # the digits from 0 on
 
 
-DIGITS = Style(max_digits=6, min_scale=12, max_scale=0.6, max_log_aspect=1.0, bright=False)
-BRIGHT = Style(max_digits=8, min_scale=20, max_scale=0.4, max_log_aspect=0.5, bright=True)
+DIGITS = Style(6, min_scale=12, max_scale=0.6, max_log_aspect=1.0, bright=False, classes=10)
+BRIGHT = Style(8, min_scale=20, max_scale=0.4, max_log_aspect=0.5, bright=True, classes=5)
 STYLES = {"digits": DIGITS, "bright_digits": BRIGHT}
 
 
@@ -114,6 +115,7 @@ def load_sources(split: str, size: int, seed: int, style: Style = DIGITS) -> Sou
     if not smallest <= size <= largest:
         raise ConfigError(f"The size of a {split} image is {smallest} to {largest} px, not {size}.")
     indices = split_scans(scans.target, split, seed)
+    indices = indices[scans.target[indices] < style.classes]
     glyphs = [crop_to_ink(scans.images[i] / FULL_INTENSITY) for i in indices]
     if style.bright:
         photos = [photo // 2 for photo in photos]
