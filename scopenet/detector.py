@@ -2,8 +2,10 @@
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,14 @@ import numpy as np
 from .errors import ConfigError, ImageError
 from .images import read_image
 from .runtime.predictor import check_image
+from .streams import map_ahead, map_batches
 
 if TYPE_CHECKING:
     from .engine.network import Network
 
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 CHECKPOINTS = ("model_best.pth", "model_final.pth")  # of a training, the better one first
+NUM_READERS = 2  # threads that read and resize images while others are in the network
 Image = np.ndarray | str | os.PathLike
 
 
@@ -31,6 +35,8 @@ class Detector:
         class_names: by class.
         category_ids: of the data set, by class; from 1 where it is not known.
         network: the model in PyTorch; None of an exported one.
+        batch_size: how many images of many go through the network together if they have one size
+            there; of an exported model, how many are worked on at the same time.
     """
 
     predict: Callable[[np.ndarray], dict[str, Any]]
@@ -38,6 +44,7 @@ class Detector:
     class_names: list[str]
     category_ids: list[int] = field(default_factory=list)
     network: "Network | None" = None
+    batch_size: int = 1
 
     def __post_init__(self):
         self.category_ids = self.category_ids or list(range(1, len(self.class_names) + 1))
@@ -50,6 +57,7 @@ class Detector:
         weights: str = "",
         device: str | None = None,
         overrides: Sequence[str] = (),
+        batch_size: int = 1,
     ) -> "Detector":
         """Load a detector; raise a ConfigError if there is none, or its parts do not fit together.
 
@@ -66,7 +74,10 @@ class Detector:
             weights: a checkpoint in place of the source's own.
             device: in place of the config's; of an exported model by default the CPU.
             overrides: of the config: KEY VALUE ..., of a LazyConfig path.key=value ...
+            batch_size: see :class:`Detector`.
         """
+        if batch_size < 1:
+            raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
         if exported := _exported_file(source):
             if weights or overrides:
                 raise ConfigError(
@@ -74,18 +85,18 @@ class Detector:
                 )
             from .runtime import Predictor
 
-            predictor = Predictor(exported, device=device or "cpu")
-            return cls(predictor, exported.stem, predictor.class_names)
+            predictor = Predictor(exported, device=device or "cpu", batch_size=batch_size)
+            return cls(predictor, exported.stem, predictor.class_names, batch_size=batch_size)
         from .config_file import override
         from .engine.network import load_network
 
         name, config, weights, class_names = _read_source(source, weights)
         override(config, overrides, name)
         network = load_network(config, weights, device, class_names)
-        return cls(network, name, network.class_names, network.category_ids, network)
+        return cls(network, name, network.class_names, network.category_ids, network, batch_size)
 
     def __call__(self, images: Image | Sequence[Image]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Detect objects in an image or in each of a list.
+        """Detect objects in an image or in each of a list; of many see :meth:`stream`.
 
         Args:
             images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or the path of a file.
@@ -100,20 +111,51 @@ class Detector:
             ImageError: a file cannot be read, or nothing of an image is left when it is resized.
             ValueError: something is no image at all, e.g. None.
         """
-        if isinstance(images, str | os.PathLike):
-            pixels = read_image(images)
-            try:
-                return self._detect(pixels)
-            except ImageError as error:
-                raise ImageError(f"{images}: {error}") from error
-        if isinstance(images, Sequence):
-            return [self(x) for x in images]
-        return self._detect(images)
+        is_list = isinstance(images, Sequence) and not isinstance(images, str)
+        found = list(self.stream(images if is_list else [images]))
+        for x in found:
+            if isinstance(x, ImageError):
+                raise x
+        return found if is_list else found[0]
 
-    def _detect(self, image: np.ndarray) -> dict[str, Any]:
-        check_image(image)
-        found = self.predict(image)
-        return found | {"instances": found["instances"].to("cpu")} if self.network else found
+    def stream(self, images: Iterable[Image]) -> Iterator[dict[str, Any] | ImageError]:
+        """Yield, in the order of any number of images, what calling the detector with each of them
+        returns, or the ImageError that it raises. Images are read while others are detected in, and
+        few are held at a time."""
+        ahead = 2 * self.batch_size
+        if self.network is None:
+            with ThreadPoolExecutor(self.batch_size) as pool:
+                yield from map_ahead(partial(_attempt, self.predict), images, pool, ahead)
+            return
+        with ThreadPoolExecutor(NUM_READERS) as pool:
+            yield from map_batches(
+                self._detect,
+                map_ahead(partial(_attempt, self.network.prepare), images, pool, ahead),
+                key=lambda x: None if isinstance(x, ImageError) else x["image"].shape,
+                batch_size=self.batch_size,
+                ahead=4 * self.batch_size,
+            )
+
+    def _detect(self, inputs: list) -> list[dict[str, Any] | ImageError]:
+        if isinstance(inputs[0], ImageError):
+            return inputs
+        return [x | {"instances": x["instances"].to("cpu")} for x in self.network.detect(inputs)]
+
+
+def _attempt(function: Callable[[np.ndarray], Any], image: Image) -> Any:
+    """Return what the function gives for an image, which may have to be read, or the ImageError
+    that this raises."""
+    try:
+        if not isinstance(image, str | os.PathLike):
+            check_image(image)
+            return function(image)
+        pixels = read_image(image)
+        try:
+            return function(pixels)
+        except ImageError as error:
+            raise ImageError(f"{image}: {error}") from error
+    except ImageError as error:
+        return error
 
 
 def _exported_file(source: Any) -> Path | None:

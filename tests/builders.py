@@ -133,11 +133,11 @@ def spread_out_head(model: ScopeNet, batched_inputs: list[dict], seed: int = 0) 
     nn.init.constant_(head.cls_score.bias, -2.0)
 
 
-def write_detector(weights: Path) -> CfgNode:
+def write_detector(weights: Path, *overrides: str) -> CfgNode:
     """Save a small R-50 detector that finds something, of a data set that is not registered and of
     images in RGB; return its config."""
-    overrides = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
-    overrides += ["INPUT.FORMAT", "RGB"]
+    absent = ["DATASETS.TRAIN", "('absent',)", "DATASETS.TEST", "('absent',)"]
+    overrides = (*absent, "INPUT.FORMAT", "RGB", *overrides)
     cfg = load_config("ScopeNet_R_50_FPN_1x.yaml", mini_overrides(weights.parent, *overrides))
     torch.manual_seed(0)
     model = build_model(cfg).eval()

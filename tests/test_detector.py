@@ -185,8 +185,8 @@ class ExportedPredictor:
 
     class_names = ["cat", "dog"]
 
-    def __init__(self, path, *, device):
-        self.path, self.device = path, device
+    def __init__(self, path, *, device, batch_size):
+        self.path, self.device, self.batch_size = path, device, batch_size
 
     def __call__(self, image):
         return {"instances": (image.shape, self.path.name, self.device)}
@@ -204,6 +204,7 @@ def test_an_exported_file(photo, tmp_path, monkeypatch):
     image = np.zeros((4, 5, 3), np.uint8)
     other = Detector.load(tmp_path, device="gpu")([image])
     assert other == [{"instances": ((4, 5, 3), "model.xml", "gpu")}]
+    assert Detector.load(tmp_path, batch_size=3).predict.batch_size == 3
 
 
 # --- what is refused ------------------------------------------------------------------------------

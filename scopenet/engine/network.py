@@ -55,21 +55,29 @@ class Network:
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Return the model's output for an image (H, W, 3), uint8 BGR, in px of it; raise an
         ImageError if resizing leaves nothing of its shorter side."""
+        return self.detect([self.prepare(image)])[0]
+
+    def prepare(self, image: np.ndarray) -> dict[str, Any]:
+        """Resize an image and make it an input of the model; see :meth:`__call__`."""
         resized = AugInput(image)
         try:
             self.mapper.augmentations(resized)
         except ValueError as error:
             height, width = image.shape[:2]
             raise ImageError(f"An image of {width} x {height} px is too thin.") from error
-        return self.detect(resized.image, image.shape[:2])
+        return self.as_input(resized.image, image.shape[:2])
 
-    @torch.no_grad()
-    def detect(self, image: np.ndarray, output_size: tuple[int, int]) -> dict[str, Any]:
-        """Return the model's output for an image as it is, in px of an image of ``output_size``,
-        its height and width."""
+    def as_input(self, image: np.ndarray, output_size: tuple[int, int]) -> dict[str, Any]:
+        """Make an image as it is an input of the model, whose detections will be in px of an image
+        of ``output_size``, its height and width."""
         ordered = image if self.mapper.image_format == "BGR" else image[:, :, ::-1]
         pixels = torch.from_numpy(ordered.astype("float32").transpose(2, 0, 1))
-        return self.model([{"image": pixels, "height": output_size[0], "width": output_size[1]}])[0]
+        return {"image": pixels, "height": output_size[0], "width": output_size[1]}
+
+    @torch.no_grad()
+    def detect(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the model's output for each of a batch of inputs."""
+        return self.model(inputs)
 
 
 def load_model(config: Config, weights: str, device: str | None = None) -> tuple[nn.Module, dict]:

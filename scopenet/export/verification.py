@@ -171,7 +171,7 @@ def _compare_at_sizes(network: Network, backend: Backend, records: Sequence[dict
     for record in spread(records, IMAGES_PER_SIZE):
         for size in SIZES:
             image = resize(read_image(record["file_name"]), *size)
-            expected = network.detect(image, size)["instances"].to("cpu")
+            expected = network.detect([network.as_input(image, size)])[0]["instances"].to("cpu")
             found = to_instances(rescale(backend(image), size, size), size)
             agreement += compare(expected, found, precision=backend.metadata.precision)
     return agreement
