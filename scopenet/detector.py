@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 CHECKPOINTS = ("model_best.pth", "model_final.pth")  # of a training, the better one first
 NUM_READERS = 2  # threads that read and resize images while others are in the network
-Image = np.ndarray | str | os.PathLike
+Image = np.ndarray | str | os.PathLike | bytes
 
 
 @dataclass
@@ -99,7 +99,8 @@ class Detector:
         """Detect objects in an image or in each of a list; of many see :meth:`stream`.
 
         Args:
-            images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or the path of a file.
+            images: (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, the path of a file, or the
+                bytes of one.
 
         Returns:
             what Detectron2's ``DefaultPredictor`` returns, ``{"instances": ...}`` in px of the
@@ -111,7 +112,7 @@ class Detector:
             ImageError: a file cannot be read, or nothing of an image is left when it is resized.
             ValueError: something is no image at all, e.g. None.
         """
-        is_list = isinstance(images, Sequence) and not isinstance(images, str)
+        is_list = isinstance(images, Sequence) and not isinstance(images, str | bytes)
         found = list(self.stream(images if is_list else [images]))
         for x in found:
             if isinstance(x, ImageError):
@@ -146,13 +147,15 @@ def _attempt(function: Callable[[np.ndarray], Any], image: Image) -> Any:
     """Return what the function gives for an image, which may have to be read, or the ImageError
     that this raises."""
     try:
-        if not isinstance(image, str | os.PathLike):
+        if not isinstance(image, str | os.PathLike | bytes):
             check_image(image)
             return function(image)
         pixels = read_image(image)
         try:
             return function(pixels)
         except ImageError as error:
+            if isinstance(image, bytes):
+                raise
             raise ImageError(f"{image}: {error}") from error
     except ImageError as error:
         return error

@@ -74,19 +74,22 @@ def _matches(one: str) -> list[Path]:
     return found
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as BGR uint8 (H, W, 3), turned as its EXIF orientation says.
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Read an image file, or what one holds, as BGR uint8 (H, W, 3), turned as its EXIF orientation
+    says.
 
     Greyscale, palette and CMYK become colours, transparency is dropped: what Detectron2's
     ``read_image`` gives. Damaged files and those of more than 8 bits raise an ImageError.
     """
+    is_content = isinstance(source, bytes)
+    name = "The content" if is_content else source
     try:
-        with open(path, "rb") as f:
+        with BytesIO(source) if is_content else open(source, "rb") as f:
             check_image_file(f)
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if is_content else source) as image:
             if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
                 raise ImageError(
-                    f"{path} has more than 8 bits per channel; convert it to 8 bits first."
+                    f"{name} has more than 8 bits per channel; convert it to 8 bits first."
                 )
             turn = _TURNS.get(orientation_of(image))
             upright = image if turn is None else image.transpose(turn)
@@ -95,7 +98,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except ImageError:
         raise
     except Exception as error:  # a damaged file makes the parsers raise nearly anything
-        raise ImageError(f"{path} cannot be read ({reason_of(error)}).") from error
+        raise ImageError(f"{name} cannot be read ({reason_of(error)}).") from error
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 

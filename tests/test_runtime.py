@@ -1,6 +1,7 @@
 """Running exported files: resizing, results, settings and what is wrong with a file, on a model
 that tells the size and brightness of its image."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -209,6 +210,9 @@ def test_lists_keep_their_order(toy, batch_size):
     scores = [x["instances"].scores.item() for x in found]
     assert scores == pytest.approx([5 * i / 255 for i in range(20)])
     assert predictor([]) == []
+    endless = predictor.stream(image(30, 40, blue=i % 50) for i in itertools.count())
+    scores = [next(endless)["instances"].scores.item() for _ in range(9)]
+    assert scores == pytest.approx([i / 255 for i in range(9)])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from .files import (
     plan_pictures,
     write_results,
 )
+from .many import look_at_many
 from .pictures import draw, write_picture
+from .shards import FORMATS
 from .tiles import check_tiling, predict_tiles
 from .video import CODECS, run_video
 
@@ -51,7 +53,13 @@ def load_detector(args: argparse.Namespace) -> Detector:
         raise ConfigError(
             f"--confidence-threshold must be in [0, 1], got {args.confidence_threshold}."
         )
-    return Detector.load(args.model, weights=args.weights, device=args.device, overrides=args.opts)
+    return Detector.load(
+        args.model,
+        weights=args.weights,
+        device=args.device,
+        overrides=args.opts,
+        batch_size=getattr(args, "batch_size", 1),
+    )
 
 
 class Watched:
@@ -104,6 +112,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="file of the detections, in COCO's format")
     ids = "COCO json of the images, whose image and category ids the detections take"
     parser.add_argument("--images-json", type=Path, metavar="JSON", help=ids)
+    many = parser.add_argument_group("very many images", "a row each, see docs/predict.md")
+    shards = "write rows in shards into the folder --output, in place of pictures and a json"
+    many.add_argument("--format", choices=FORMATS, help=shards)
+    many.add_argument("--shard-size", type=int, default=1000, help="images of a shard, 1000")
+    many.add_argument("--batch-size", type=int, default=1, help="images at a time, by default 1")
+    many.add_argument("--images", type=Path, help="folder of the images of a COCO json as --input")
+    resume = "go on with the shards that are missing"
+    many.add_argument("--resume", action="store_true", help=resume)
     borders = "colour each border by its own confidence"
     parser.add_argument("--borders", action="store_true", help=borders)
     add_overrides(parser)
@@ -143,6 +159,15 @@ def look_at_frames(args: argparse.Namespace, look: Look) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> None:
     """Look at everything that the flags name, and write what is found. Images that were left out
     are a ConfigError at the end."""
+    if args.format:
+        if not (args.input and args.output) or args.json or args.images_json or args.tile:
+            raise ConfigError(
+                "--format goes with --input and --output, and without --json, --images-json and "
+                "--tile."
+            )
+        return look_at_many(args, load_detector(args))
+    if args.resume:
+        raise ConfigError("--resume is of runs with --format.")
     if args.input and not (args.output or args.json):
         raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
     if args.json:

@@ -1,7 +1,7 @@
 """Detectron2's ``DefaultPredictor`` for exported detectors."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from ..streams import map_ahead
 from .backends import Backend, Options, load_backend
 from .metadata import PRECISIONS, Outputs
 
@@ -129,6 +130,7 @@ class Predictor:
         options = Options(device, precision, batch_size, num_threads)
         self._backend = load_backend(Path(path), options)
         self._pool = ThreadPoolExecutor(batch_size) if batch_size > 1 else None
+        self._batch_size = batch_size
         self.metadata = self._backend.metadata
         self.class_names = self.metadata.class_names
 
@@ -142,5 +144,12 @@ class Predictor:
         """
         if isinstance(images, np.ndarray):
             return predict(self._backend, images)
-        run = map if self._pool is None else self._pool.map
-        return list(run(partial(predict, self._backend), images))
+        return list(self.stream(images))
+
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[dict]:
+        """Yield, in the order of any number of images, what calling the predictor with each of them
+        returns; few are held at a time."""
+        work = partial(predict, self._backend)
+        if self._pool is None:
+            return map(work, images)
+        return map_ahead(work, images, self._pool, ahead=2 * self._batch_size)
