@@ -1,0 +1,220 @@
+"""`scopenet predict --format`: sources, rows, shards that are whole, and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from builders import write_detector
+from miniature import VAL, mini_datasets, one_thread
+from zoos import refusal
+
+from scopenet import cli
+from scopenet.predict.shards import Numbered, missing, shard_path, write_shards
+from scopenet.predict.sources import find_sources, fingerprint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A trained detector, and twelve photographs in `photos`, of which number 5 is damaged."""
+    folder = tmp_path_factory.mktemp("many")
+    with mini_datasets(folder), one_thread():
+        cfg = write_detector(folder / "model_final.pth")
+        (folder / "config.yaml").write_text(cfg.dump())
+        photo = cv2.imread(str(folder / VAL / "000000000001.png"))
+        (folder / "photos").mkdir()
+        for i in range(12):
+            turned = np.rot90(photo, i) if i % 3 else photo
+            cv2.imwrite(str(folder / f"photos/{i:03d}.png"), np.ascontiguousarray(turned))
+        (folder / "photos/005.png").write_bytes(b"no image")
+        yield folder
+
+
+def predict(folder: Path, output: Path, *arguments: object) -> None:
+    given = ["--model", folder, "--input", folder / "photos", "--output", output]
+    given += ["--confidence-threshold", "0.1", "--format", "jsonl", "--shard-size", "5", *arguments]
+    cli.run("predict", list(map(str, given)))
+
+
+def rows_of(output: Path) -> list[dict]:
+    shards = sorted(output.glob("detections-*"))
+    return [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_lists_tars_and_jsons_name_the_same_images(folder, tmp_path):
+    photos = sorted((folder / "photos").iterdir())
+    (tmp_path / "list.txt").write_text("".join(f"{x}\n\n" for x in photos))
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for x in photos:
+            archive.add(x, x.name)
+        archive.addfile(tarfile.TarInfo("000.json"))  # webdataset has labels beside
+    images = [{"id": 7 * i, "file_name": x.name} for i, x in enumerate(photos)]
+    (tmp_path / "photos.json").write_text(json.dumps({"images": images}))
+    names = [str(tmp_path / x) for x in ("list.txt", "photos.tar", "photos.json")]
+    listed, archived, coco = find_sources(names, folder / "photos")
+    assert [x.path for x in listed] == [x.path for x in coco] == list(map(str, photos))
+    assert [x.image_id for x in coco] == [7 * i for i in range(12)]
+    assert [x.path for x in archived] == [f"{tmp_path}/photos.tar/{x.name}" for x in photos]
+    assert [x.image for x in archived] == [x.read_bytes() for x in photos]
+    assert len({fingerprint([x]) for x in (listed, archived)}) == 2
+    assert fingerprint([listed]) == fingerprint([coco])
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("empty.txt", b"\n\n", "names no image"),
+        ("bad.txt", b"\xff\xfe", "cannot be read as a list of paths"),
+        ("bad.json", b"{}", "cannot be read as a COCO json"),
+        ("absent.tar", None, "does not exist"),
+    ],
+)
+def test_sources_that_give_nothing(tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    message = refusal(find_sources, [str(tmp_path / name)], tmp_path)
+    assert said in message and name in message
+
+
+def test_a_json_needs_the_folder_of_its_images(tmp_path):
+    (tmp_path / "a.json").write_text('{"images": []}')
+    assert "--images" in refusal(find_sources, [str(tmp_path / "a.json")])
+
+
+def test_a_cut_off_tar_is_one_sentence(folder, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder / "photos/000.png", "000.png")
+    whole = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:700])
+    (source,) = find_sources([str(tmp_path / "a.tar")])
+    assert "cannot be read as a tar file" in refusal(list, source)
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+
+def path_of(folder: Path):
+    return lambda number: shard_path(folder, "jsonl", number)
+
+
+def test_only_missing_shards_are_done(tmp_path):
+    path_of(tmp_path)(1).touch()
+    items = list(missing("abcdefgh", path_of(tmp_path), 3))
+    assert items == [Numbered(n, x) for n, x in zip((0, 0, 0, 2, 2), "abcgh", strict=True)]
+
+
+def test_an_interrupted_shard_is_not_there(tmp_path):
+    def rows():
+        yield from (Numbered(i // 2, {"path": str(i)}) for i in range(5))
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        list(write_shards(rows(), path_of(tmp_path)))
+    assert [x.name for x in sorted(tmp_path.iterdir())] == [
+        "detections-000000.jsonl", "detections-000001.jsonl"]  # fmt: skip
+    assert rows_of(tmp_path) == [{"path": str(i)} for i in range(4)]
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_rows_hold_what_a_json_holds(folder, tmp_path, capsys):
+    predict(folder, tmp_path / "many")
+    assert "12 images looked at, 1 of them unreadable" in capsys.readouterr().out
+    rows = rows_of(tmp_path / "many")
+    assert [Path(x["path"]).name for x in rows] == [f"{i:03d}.png" for i in range(12)]
+    assert rows[5]["error"].startswith("it cannot be read") and rows[5]["detections"] == []
+    assert (rows[0]["width"], rows[0]["height"]) == (96, 64)
+    assert (rows[1]["width"], rows[1]["height"]) == (64, 96)
+
+    single = ["--model", str(folder), "--input", str(folder / "photos"), "--json"]
+    single += [str(tmp_path / "single.json"), "--confidence-threshold", "0.1"]
+    with pytest.raises(SystemExit, match="1 of 12 images could not be read"):
+        cli.run("predict", single)
+    expected = json.loads((tmp_path / "single.json").read_text())
+    found = [(x["path"], y) for x in rows for y in x["detections"]]
+    assert len(found) == len(expected) > 50
+    for (path, detection), other in zip(found, expected, strict=True):
+        assert {"image_id": other["image_id"], "file_name": path, **detection} == other
+
+
+def test_parquet_holds_the_same(folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    predict(folder, tmp_path / "lines")
+    predict(folder, tmp_path / "table", "--format", "parquet")
+    rows = parquet.read_table(tmp_path / "table").to_pylist()
+    for row, expected in zip(rows, rows_of(tmp_path / "lines"), strict=True):
+        assert {**row, "detections": 0} == {**expected, "detections": 0}
+        for x, y in zip(row["detections"], expected["detections"], strict=True):
+            assert x["bbox"] == pytest.approx(y["bbox"], rel=1e-6)
+            assert x["border_stds"] is None and "border_stds" not in y
+
+
+def test_going_on_gives_what_one_run_gives(folder, tmp_path, capsys):
+    predict(folder, tmp_path)
+    whole = rows_of(tmp_path)
+    (tmp_path / "detections-000001.jsonl").unlink()
+    (tmp_path / ".unfinished-detections-000001.jsonl").write_text('{"path": "half a')
+    capsys.readouterr()
+    predict(folder, tmp_path, "--resume")
+    assert "5 images looked at" in capsys.readouterr().out
+    assert rows_of(tmp_path) == whole
+    assert len(list(tmp_path.iterdir())) == 4  # three shards and run.json
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "go on with it by --resume"),
+        (["--resume", "--shard-size", "4"], "another shard_size (5, not 4)"),
+        (["--resume", "--confidence-threshold", "0.2"], "another confidence_threshold"),
+        (["--resume", "--format", "parquet"], "another format"),
+    ],
+)
+def test_another_run_is_not_mixed_in(folder, tmp_path, arguments, said):
+    predict(folder, tmp_path)
+    before = rows_of(tmp_path)
+    with pytest.raises(SystemExit, match=said.replace("(", r"\(").replace(")", r"\)")):
+        predict(folder, tmp_path, *arguments)
+    assert rows_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--shard-size", "0"], "--shard-size must be at least 1"),
+        (["--batch-size", "0"], "batch size must be at least 1"),
+        (["--json", "x.json"], "--format goes with"),
+    ],
+)
+def test_flags_that_do_not_fit(folder, tmp_path, arguments, said):
+    with pytest.raises(SystemExit, match=said):
+        predict(folder, tmp_path / "out", *arguments)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_loses_the_open_shard_at_most(folder, tmp_path, signal_number):
+    arguments = ["predict", "--model", folder, "--input", folder / "photos", "--output", tmp_path]
+    arguments += ["--format", "jsonl", "--shard-size", "1", "--confidence-threshold", "0.1"]
+    command = [sys.executable, "-m", "scopenet", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("detections-*"))) < 3 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal_number)
+    process.wait()
+    assert all(json.loads(x.read_text()) for x in tmp_path.glob("detections-*"))
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    assert [Path(x["path"]).name for x in rows_of(tmp_path)] == [f"{i:03d}.png" for i in range(12)]
