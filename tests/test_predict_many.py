@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from builders import write_detector
 from miniature import VAL, mini_datasets, one_thread
+from pyarrow import parquet
 from zoos import refusal
 
 from scopenet import cli
-from scopenet.predict.shards import Numbered, missing, shard_path, write_shards
+from scopenet.predict.shards import Numbered, missing, num_whole, shard_path, write_shards
 from scopenet.predict.sources import find_sources, fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +114,8 @@ def test_only_missing_shards_are_done(tmp_path):
     path_of(tmp_path)(1).touch()
     items = list(missing("abcdefgh", path_of(tmp_path), 3))
     assert items == [Numbered(n, x) for n, x in zip((0, 0, 0, 2, 2), "abcgh", strict=True)]
+    path_of(tmp_path)(2).touch()
+    assert num_whole(8, path_of(tmp_path), 3) == 5  # three and, of the last shard, two
 
 
 def test_an_interrupted_shard_is_not_there(tmp_path):
@@ -151,7 +154,6 @@ def test_rows_hold_what_a_json_holds(folder, tmp_path, capsys):
 
 
 def test_parquet_holds_the_same(folder, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
     predict(folder, tmp_path / "lines")
     predict(folder, tmp_path / "table", "--format", "parquet")
     rows = parquet.read_table(tmp_path / "table").to_pylist()
@@ -171,7 +173,7 @@ def test_going_on_gives_what_one_run_gives(folder, tmp_path, capsys):
     predict(folder, tmp_path, "--resume")
     assert "5 images looked at" in capsys.readouterr().out
     assert rows_of(tmp_path) == whole
-    assert len(list(tmp_path.iterdir())) == 4  # three shards and run.json
+    assert len(list(tmp_path.iterdir())) == 4  # three shards and _run.json
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
 from .files import coco_results
-from .shards import Numbered, Row, begin, missing, shard_path, write_shards
+from .shards import Numbered, Row, begin, missing, num_whole, shard_path, write_shards
 from .sources import Item, find_sources, fingerprint
 
 
@@ -56,10 +56,12 @@ def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
     path_of = partial(shard_path, args.output, args.format)
     counts = [x.paths and len(x.paths) for x in sources]
     total = None if None in counts else sum(counts)
+    num_there = num_whole(total, path_of, args.shard_size) if total else 0
     items = missing(itertools.chain.from_iterable(sources), path_of, args.shard_size)
     found = rows(detector, items, args.confidence_threshold)
     num_done = num_damaged = 0
-    for row in tqdm(write_shards(found, path_of), total=total, unit="image"):
+    progress = tqdm(write_shards(found, path_of), total=total, initial=num_there, unit="image")
+    for row in progress:
         num_done += 1
         num_damaged += row["error"] is not None
     damaged = f", {num_damaged} of them unreadable (column error)" if num_damaged else ""

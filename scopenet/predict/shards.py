@@ -1,6 +1,6 @@
 """Results of very many images: a folder of shards, each whole or not there, one row per image.
 
-A run that ended early goes on with the shards that are missing; what its ``run.json`` says must be
+A run that ended early goes on with the shards that are missing; what its ``_run.json`` says must be
 what the first one was started with.
 """
 
@@ -16,7 +16,7 @@ from ..atomic import replacing, write_json
 from ..errors import ConfigError, import_extra
 
 FORMATS = ("jsonl", "parquet")
-RUN = "run.json"
+RUN = "_run.json"  # readers of folders of Parquet files skip what begins so
 ROW_GROUP = 100  # rows of Parquet that are held until they are written
 
 Row = dict[str, Any]
@@ -44,6 +44,12 @@ def missing(items: Iterable[T], path_of: Callable[[int], Path], size: int) -> It
             is_there = path_of(number).exists()
         if not is_there:
             yield Numbered(number, item)
+
+
+def num_whole(total: int, path_of: Callable[[int], Path], size: int) -> int:
+    """Count the items, of ``total``, in shards that are there."""
+    starts = range(0, total, size)
+    return sum(min(size, total - x) for x in starts if path_of(x // size).exists())
 
 
 def begin(folder: Path, run: dict[str, Any], resume: bool) -> None:
