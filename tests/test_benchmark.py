@@ -11,7 +11,7 @@ from detectron2.structures import ImageList
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from benchmark import deployment, main, measure, results, suites, works
+from benchmark import deployment, main, measure, report, results, suites, throughput, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
 from benchmark.contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from benchmark.measure import Laps, Work, peak_memory, time_in_turns
@@ -424,6 +424,27 @@ def test_deployment(monkeypatch):
     torch.testing.assert_close(found.scores, expected.scores)
     with pytest.raises(ConfigError, match="needs ScopeNet"):
         next(deployment.DeploymentSuite().run([fcos], Settings(CPU)))
+
+
+@pytest.mark.slow
+def test_throughput(monkeypatch):
+    monkeypatch.setattr(deployment, "CASE", CASE)
+    monkeypatch.setattr(throughput, "FILES", Case(3, 96, 128, 0))
+    monkeypatch.setattr(throughput, "SMALL", Case(3, 64, 96, 0))
+    export = deployment.export
+    monkeypatch.setattr(throughput, "export", lambda *x: export(*x[:-1], "float32"))
+    scopenet, fcos = (build_contestant(x, STOCK_CONFIGS[x], "cpu") for x in ("ScopeNet", "FCOS"))
+    found = Results({}, [], [])
+    for record in throughput.ThroughputSuite().run([fcos, scopenet], Settings(CPU, repeats=1)):
+        assert len(record.seconds) == 1 and record.seconds[0]["images"] > 0
+        found.add(record)
+    table = report.throughput(found.table())
+    assert table["images"].tolist() == ["96×128"] * 3 + ["64×96"] * 2
+    assert table["ratio"][0] == table["ratio"][3] == "1.00"
+    (first, *_), (rate, *_) = found.records, table["images/s"]
+    assert float(rate) == pytest.approx(3 / first["seconds"][0]["images"], abs=0.06)
+    with pytest.raises(ConfigError, match="throughput needs ScopeNet"):
+        next(throughput.ThroughputSuite().run([fcos], Settings(CPU)))
 
 
 def test_a_missing_gpu_is_one_sentence(monkeypatch):

@@ -1,6 +1,7 @@
 """How long the exported formats of ScopeNet take for an image, beside the model in PyTorch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,23 +44,27 @@ class DeploymentSuite:
         Raises:
             ConfigError: ScopeNet is not among the contestants, or a package is missing.
         """
-        contestant = next((x for x in contestants if isinstance(x.model, ScopeNet)), None)
-        if contestant is None or contestant.model.device.type != "cpu":
-            raise ConfigError("The suite deployment needs ScopeNet among the detectors, on a CPU.")
-        inputs = random_inputs(CASE, contestant.model.num_classes, "cpu")
-        contestant.set_candidates(inputs, settings.candidates, settings.nms_thresh)
-        image = inputs[0]["image"].permute(1, 2, 0).contiguous().numpy()
+        contestant = scopenet_of(contestants, self.name)
+        image = set_candidates(contestant, settings)
         with TemporaryDirectory() as folder:
             works = {"PyTorch": _work(_eager(contestant.model), image)}
             for name, (format_name, precision) in EXPORTS.items():
                 path = Path(folder, f"{format_name}-{precision}{FORMATS[format_name].suffix}")
-                works[name] = _work(
-                    _exported(contestant.model, path, format_name, precision), image
-                )
+                export(contestant.model, path, format_name, precision)
+                backend = FORMATS[format_name].load(path)
+                works[name] = _work(partial(predict, backend), image)
             device, repeats = torch.device("cpu"), settings.repeats
             times = time_in_turns(works, device, repeats=repeats, turn=TURN)
         for name in works:
             yield Record(self.name, name, CASE, times[name], 0)
+
+
+def scopenet_of(contestants: Sequence[Contestant], suite: str) -> Contestant:
+    """Return the first ScopeNet; a ConfigError says that a suite has none to measure."""
+    contestant = next((x for x in contestants if isinstance(x.model, ScopeNet)), None)
+    if contestant is None or contestant.model.device.type != "cpu":
+        raise ConfigError(f"The suite {suite} needs ScopeNet among the detectors, on a CPU.")
+    return contestant
 
 
 def _eager(model: ScopeNet) -> Callable[[np.ndarray], dict]:
@@ -75,9 +80,15 @@ def _eager(model: ScopeNet) -> Callable[[np.ndarray], dict]:
     return run
 
 
-def _exported(
-    model: ScopeNet, path: Path, format_name: str, precision: str
-) -> Callable[[np.ndarray], dict]:
+def set_candidates(contestant: Contestant, settings: Settings) -> np.ndarray:
+    """Set the score threshold by an image of the suite's size, and return it, BGR."""
+    inputs = random_inputs(CASE, contestant.model.num_classes, "cpu")
+    contestant.set_candidates(inputs, settings.candidates, settings.nms_thresh)
+    return inputs[0]["image"].permute(1, 2, 0).contiguous().numpy()
+
+
+def export(model: ScopeNet, path: Path, format_name: str, precision: str) -> None:
+    """Write an exported file that takes images as they are."""
     metadata = Metadata(__version__, [], 0, 0, precision, model.detection_options, "")
     graph = DetectionGraph(model, reverses_channels=False)
     calibration = [
@@ -86,8 +97,6 @@ def _exported(
         for x in random_inputs(CASE, model.num_classes, "cpu", seed)
     ]
     FORMATS[format_name].write(graph, metadata, path, calibration)
-    backend = FORMATS[format_name].load(path)
-    return lambda image: predict(backend, image)
 
 
 def _work(run: Callable[[np.ndarray], dict], image: np.ndarray) -> Work:

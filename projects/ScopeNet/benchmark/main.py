@@ -18,6 +18,7 @@ from .plots import draw_areas, draw_boxes
 from .report import markdown
 from .results import Results, describe
 from .suites import BOXES, Settings, all_suites
+from .throughput import ThroughputSuite
 from .variants import VariantsSuite
 from .workload import Case, random_inputs
 
@@ -37,10 +38,11 @@ def named_config(text: str) -> tuple[str, str]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["loading", *all_suites(Settings(torch.device("cpu")))]
-    parser.add_argument("--suites", nargs="+", choices=[*names, "deployment", "variants"],
+    others = ["deployment", "throughput", "variants"]
+    parser.add_argument("--suites", nargs="+", choices=[*names, *others],
                         default=names, metavar="SUITE", help=f"some of: {', '.join(names)} (these "
-                        "by default), deployment (needs the extras onnx and openvino), variants "
-                        "(every precision, channels last, compiled)")  # fmt: skip
+                        "by default), deployment and throughput (which need the extras onnx and "
+                        "openvino), variants (precisions, channels last, compiled)")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
     parser.add_argument("--detectors", nargs="+", choices=[*STOCK_CONFIGS, *TUNED_CONFIGS],
                         default=list(STOCK_CONFIGS))  # fmt: skip
@@ -90,7 +92,8 @@ def benchmark(args: argparse.Namespace) -> Results:
         "repeats": str(args.repeats),
     }
     results = Results(about, [describe(x) for x in contestants], [])
-    suites = {x.name: x for x in (LoadingSuite(), DeploymentSuite(), VariantsSuite())}
+    others = LoadingSuite(), DeploymentSuite(), ThroughputSuite(), VariantsSuite()
+    suites = {x.name: x for x in others}
     suites |= all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")
     for name in progress:

@@ -91,6 +91,20 @@ def deployed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def throughput(table: pd.DataFrame) -> pd.DataFrame:
+    """Show the images per second of each way, and its ratio to the first of the same size."""
+    rows = []
+    for case, found in table[table["suite"] == "throughput"].groupby(CASE, sort=False):
+        rates = {x["detector"]: x["batch"] / x["median"] for _, x in found.iterrows()}
+        first = next(iter(rates.values()))
+        size = f"{int(case[1])}×{int(case[2])}"
+        rows += [
+            {"images": size, "run by": k, "images/s": f"{v:.1f}", "ratio": f"{v / first:.2f}"}
+            for k, v in rates.items()
+        ]
+    return pd.DataFrame(rows)
+
+
 def variants(table: pd.DataFrame, step: str) -> pd.DataFrame:
     """Compare a step ("inference" or "training") in other precisions and forms, a row for each;
     what was not measured has a dash."""
@@ -159,6 +173,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
     yield "Deployment, one image of 480×640", deployed(table)
+    yield "Throughput", throughput(table)
     for step, what in (("inference", "one image"), ("training", "two images")):
         yield f"Variants: {step}, {what}", variants(table, step)
     for suite in ("inference", "training"):
