@@ -554,9 +554,7 @@ def test_fine_tuning_starts_the_classifier_anew(pretrained, data, tmp_path, numb
     for name, value in trainer.model.state_dict().items():
         assert name in classifier or torch.equal(value, old[name])
     assert "): cls_score starts anew." in caplog.text
-    assert (
-        "localization tower, bin scores, border deltas, anchors; new: class scores." in caplog.text
-    )
+    assert "border deltas, anchors, errors of borders; new: class scores." in caplog.text
     assert "red, green, blue" in caplog.text
 
 

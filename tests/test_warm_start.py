@@ -70,7 +70,7 @@ def test_backbone_pyramid_and_class_tower_are_taken_over(retinanet, tmp_path, ca
     assert started["head.cls_score.weight"].shape[0] == len(CLASSES)
     line = (
         "Taken over from the weights: backbone, pyramid, class tower; new: class "
-        "scores, localization tower, bin scores, border deltas, anchors."
+        "scores, localization tower, bin scores, border deltas, anchors, errors of borders."
     )
     assert line in caplog.messages
     assert not any("everything else" in x for x in caplog.messages)
@@ -100,7 +100,7 @@ def test_nothing_is_said_of_what_is_whole_and_parts_are_counted(tmp_path, caplog
         torch.save({"model": whole}, path)
         started_from(path, tmp_path / "c")
     assert "pyramid, class tower (7 of 8 tensors), class scores" in caplog.text
-    assert "anchors; new: nothing else." in caplog.text
+    assert "anchors, errors of borders; new: nothing else." in caplog.text
 
 
 def test_weights_of_nothing(tmp_path, caplog):

@@ -16,6 +16,7 @@ PARTS = {
     "head.bin_score.": "bin scores",
     "head.border_pred.": "border deltas",
     "log2_anchor_offset": "anchors",
+    "error_weights": "errors of borders",
 }
 TOWER = "head.cls_subnet."
 
