@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -388,6 +389,21 @@ def test_expected_borders_and_their_errors(network, tmp_path, photos):
         for name, atol in (("border_scores", 1e-3), ("border_stds", 0.01)):
             ours, theirs = found.get(name), expected.get(name)
             torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
+
+
+@pytest.mark.slow
+def test_borders_and_their_errors_in_8_bit_integers(network, tmp_path, photos, monkeypatch):
+    """What follows the convolutions is not quantized. The network is not trained: see below."""
+    monkeypatch.setattr(Verification, "check", lambda self, precision: None)
+    model = copy.deepcopy(network.model)
+    model.decoding, model.error_weights = "expectation", nn.Parameter(torch.tensor(START))
+    args = replace(network, model=model), "openvino", tmp_path, photos, "int8"
+    path, verification = run_export(*args)
+    assert verification.on_images.detections > 50
+    found = Predictor(path)(photo(90, 130))["instances"]
+    assert len(found) > 5 and (found.border_stds > 0).all()
+    quantized = re.findall(r'name="(\S+)/fq_', path.read_text())
+    assert len(quantized) > 30 and not [x for x in quantized if "matmul" in x.lower()]
 
 
 @pytest.mark.slow

@@ -43,7 +43,9 @@ def error_scales(
     spread = (probs * (log_distances - mean).square()).sum(-1).sqrt()
     side = sides(distances)
     facts = torch.stack([spread * distances / side, 1 - probs.amax(-1)], dim=-1)
-    return side * (weights[0] + (facts + _LEAST).log() @ weights[1:]).exp()
+    # No matrix product, which exports to 8-bit integers would quantize.
+    logs = weights[0] + ((facts + _LEAST).log() * weights[1:]).sum(-1)
+    return side * logs.exp()
 
 
 def probability_right(scales: Tensor, distances: Tensor) -> Tensor:
