@@ -220,3 +220,18 @@ def test_a_killed_run_loses_the_open_shard_at_most(folder, tmp_path, signal_numb
     assert all(json.loads(x.read_text()) for x in tmp_path.glob("detections-*"))
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
     assert [Path(x["path"]).name for x in rows_of(tmp_path)] == [f"{i:03d}.png" for i in range(12)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, file_format):
+    taken = []
+    for count in (1000, 20_000):
+        (tmp_path / str(count)).mkdir()
+        command = [sys.executable, ROOT / "tests/look_at_many_images.py", tmp_path / str(count)]
+        done = subprocess.run(
+            [*command, str(count), file_format], check=True, capture_output=True, text=True
+        )
+        taken.append(int(done.stdout.split()[-1]))
+    few, many = taken
+    assert many < 1.05 * few
