@@ -90,7 +90,8 @@ def test_graph_is_the_model(network, size):
     graph = DetectionGraph(network.model, reverses_channels=True)
     with torch.no_grad():
         found = graph(torch.from_numpy(photo(*size)))
-    expected = network.detect(photo(*size), size)["instances"]
+    (expected,) = network.detect([network.as_input(photo(*size), size)])
+    expected = expected["instances"]
     fields = expected.pred_boxes.tensor, expected.scores, expected.pred_classes
     fields += expected.cls_scores, expected.loc_scores, expected.border_scores
     assert len(expected) > 3 or size == (1, 1)
@@ -302,7 +303,7 @@ def test_an_exported_file_is_no_source(tmp_path, monkeypatch):
     class Predictor:
         class_names = ["cat"]
 
-        def __init__(self, path, *, device):
+        def __init__(self, path, *, device, batch_size):
             pass
 
     monkeypatch.setattr("scopenet.runtime.Predictor", Predictor)
