@@ -146,6 +146,12 @@ def write_detector(weights: Path, *overrides: str) -> CfgNode:
     return cfg
 
 
+def write_training(folder: Path, *overrides: str) -> None:
+    """Leave in a folder what a training of :func:`write_detector` would."""
+    cfg = write_detector(folder / "model_final.pth", *overrides)
+    (folder / "config.yaml").write_text(cfg.dump())
+
+
 def map_sizes(model: ScopeNet, height: int, width: int) -> list[tuple[int, int]]:
     """(H, W) of each level for a padded batch of this size in px."""
     return [(-(-height // stride), -(-width // stride)) for stride in model.strides]

@@ -32,7 +32,7 @@ if __name__ == "__main__":
     look_at_many(
         argparse.Namespace(
             input=[str(names)], images=None, output=folder / "rows", format=file_format,
-            shard_size=1000, confidence_threshold=0.0, resume=False,
+            shard_size=1000, confidence_threshold=0.0, resume=False, model="", weights="", opts=[],
         ),
         Pretender(lambda image: {}, "pretender", ["thing"]),
     )  # fmt: skip

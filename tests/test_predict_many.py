@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from builders import write_detector
+from builders import write_training
 from miniature import VAL, mini_datasets, one_thread
 from pyarrow import parquet
 from zoos import refusal
@@ -29,8 +29,7 @@ def folder(tmp_path_factory):
     """A trained detector, and twelve photographs in `photos`, of which number 5 is damaged."""
     folder = tmp_path_factory.mktemp("many")
     with mini_datasets(folder), one_thread():
-        cfg = write_detector(folder / "model_final.pth")
-        (folder / "config.yaml").write_text(cfg.dump())
+        write_training(folder)
         photo = cv2.imread(str(folder / VAL / "000000000001.png"))
         (folder / "photos").mkdir()
         for i in range(12):
@@ -183,11 +182,14 @@ def test_going_on_gives_what_one_run_gives(folder, tmp_path, capsys):
         (["--resume", "--shard-size", "4"], "another shard_size (5, not 4)"),
         (["--resume", "--confidence-threshold", "0.2"], "another confidence_threshold"),
         (["--resume", "--format", "parquet"], "another format"),
+        (["--resume", "--weights", "WEIGHTS"], "another weights"),
+        (["--resume", "MODEL.SCOPENET.NMS_THRESH_TEST", "0.5"], "another overrides"),
     ],
 )
 def test_another_run_is_not_mixed_in(folder, tmp_path, arguments, said):
     predict(folder, tmp_path)
     before = rows_of(tmp_path)
+    arguments = [str(x).replace("WEIGHTS", str(folder / "model_final.pth")) for x in arguments]
     with pytest.raises(SystemExit, match=said.replace("(", r"\(").replace(")", r"\)")):
         predict(folder, tmp_path, *arguments)
     assert rows_of(tmp_path) == before

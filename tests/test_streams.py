@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from builders import write_detector
+from builders import write_training
 from miniature import VAL, mini_datasets, one_thread
 
 from scopenet import ConfigError, Detector
@@ -96,8 +96,7 @@ def test_batches_take_few_items_ahead(batch_size, ahead):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("streams")
     with mini_datasets(folder), one_thread():
-        cfg = write_detector(folder / "model_final.pth")
-        (folder / "config.yaml").write_text(cfg.dump())
+        write_training(folder)
         yield folder
 
 
@@ -120,8 +119,7 @@ def assert_close(found, expected):
 @pytest.mark.parametrize("norm", ["", "GN"])
 def test_batches_find_what_single_images_give(folder, images, norm, tmp_path):
     towers = ["MODEL.SCOPENET.NORM", norm, "MODEL.SCOPENET.CONV_DIM", "64"]
-    cfg = write_detector(tmp_path / "model_final.pth", *towers)
-    (tmp_path / "config.yaml").write_text(cfg.dump())
+    write_training(tmp_path, *towers)
     single, batched = Detector.load(tmp_path), Detector.load(tmp_path, batch_size=4)
     shapes = []
     batched.network.model.register_forward_pre_hook(

@@ -211,8 +211,9 @@ def test_a_step_that_fails_is_left_out(capsys):
     contestants = [build_contestant(x, STOCK_CONFIGS[x], "cpu") for x in ("ScopeNet", "FCOS")]
     suite = VariantsSuite((64, 96))
     suite.steps = {"training": (training_step, Case(2, 64, 96, 3))}
-    records = suite._steps(contestants, "as it is", torch.float32, Measurement(CPU, repeats=1))
-    assert [x.detector for x in records] == ["ScopeNet"]
+    options = "as it is", torch.float32, Measurement(CPU, repeats=1)
+    assert [x.detector for x in suite._steps(contestants, *options)] == ["ScopeNet"]
+    assert not [*suite._steps(contestants[1:], *options)]  # as where each is compiled alone
     expected = "FCOS, training, float32, as it is: left out, as it fails: bad box"
     assert expected in capsys.readouterr().out
 

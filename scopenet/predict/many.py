@@ -49,7 +49,9 @@ def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
         "format": args.format,
         "shard_size": args.shard_size,
         "confidence_threshold": args.confidence_threshold,
-        "detector": detector.name,
+        "model": args.model,
+        "weights": args.weights,
+        "overrides": args.opts,
         "images": fingerprint(sources),
     }
     begin(args.output, run, args.resume)

@@ -69,6 +69,8 @@ class VariantsSuite:
             suite = f"{step}, {str(precision).removeprefix('torch.')}, {form}"
             todo = {x.name: make(x, self._inputs(x, case), precision) for x in contestants}
             todo = {name: work for name, work in todo.items() if self._works(name, work, suite)}
+            if not todo:
+                continue
             times = time_in_turns(todo, settings.device, repeats=settings.repeats)
             for name, work in todo.items():
                 yield Record(suite, name, case, times[name], peak_memory(work, settings.device))

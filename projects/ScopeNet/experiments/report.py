@@ -98,6 +98,7 @@ def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
     """Make a Markdown table of one data set's results, compared with its first row.
 
     Each figure is the mean over seeds with its 95 % interval; differences are taken seed by seed.
+    Where the first row is a config of the paper, the paper's figures stand beside all that are.
 
     Args:
         results: rows of one data set, see :data:`~experiments.results.COLUMNS`.
@@ -110,7 +111,8 @@ def results_table(results: pd.DataFrame, configs: Sequence[str]) -> str:
     for row in rows:
         name = row.config.removeprefix("paper/")
         line = {"config": row_name(row, rows, usual)}
-        if rows[0].config != BEYOND and name in figures.index and row.iterations in usual:
+        is_paper = rows[0].config.startswith("paper/")
+        if is_paper and name in figures.index and row.iterations in usual:
             reported = figures.loc[name, ["AP", "AP75"]].dropna()  # table 4 has AP only
             line["paper: AP / AP75"] = " / ".join(map(str, reported))
         line |= values_cells(results, row) | difference_cells(results, row, rows[0])
