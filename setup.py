@@ -48,6 +48,7 @@ ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
+RAY = ["ray[data]>=2.40", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
@@ -79,6 +80,7 @@ setup(
         "onnx": ONNX,
         "openvino": OPENVINO,
         "parquet": PARQUET,
-        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,web]"],
+        "ray": RAY,
+        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,ray,web]"],
     },
 )

@@ -58,6 +58,7 @@ class Detector:
         device: str | None = None,
         overrides: Sequence[str] = (),
         batch_size: int = 1,
+        num_threads: int | None = None,
     ) -> "Detector":
         """Load a detector; raise a ConfigError if there is none, or its parts do not fit together.
 
@@ -75,6 +76,8 @@ class Detector:
             device: in place of the config's; of an exported model by default the CPU.
             overrides: of the config: KEY VALUE ..., of a LazyConfig path.key=value ...
             batch_size: see :class:`Detector`.
+            num_threads: for computing, of an exported model; by default as many as its library
+                thinks best. PyTorch's are those of the process.
         """
         if batch_size < 1:
             raise ConfigError(f"The batch size must be at least 1, got {batch_size}.")
@@ -85,7 +88,8 @@ class Detector:
                 )
             from .runtime import Predictor
 
-            predictor = Predictor(exported, device=device or "cpu", batch_size=batch_size)
+            options = {"batch_size": batch_size, "num_threads": num_threads}
+            predictor = Predictor(exported, device=device or "cpu", **options)
             return cls(predictor, exported.stem, predictor.class_names, batch_size=batch_size)
         from .config_file import override
         from .engine.network import load_network

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import ConfigError, ImageError
+from .storage import is_uri, read_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
@@ -75,15 +76,17 @@ def _matches(one: str) -> list[Path]:
 
 
 def read_image(source: str | Path | bytes) -> np.ndarray:
-    """Read an image file, or what one holds, as BGR uint8 (H, W, 3), turned as its EXIF orientation
-    says.
+    """Read an image file, by its path or an address such as ``s3://``, or what one holds, as BGR
+    uint8 (H, W, 3), turned as its EXIF orientation says.
 
     Greyscale, palette and CMYK become colours, transparency is dropped: what Detectron2's
     ``read_image`` gives. Damaged files and those of more than 8 bits raise an ImageError.
     """
-    is_content = isinstance(source, bytes)
-    name = "The content" if is_content else source
+    name = "The content" if isinstance(source, bytes) else source
     try:
+        if isinstance(source, str) and is_uri(source):
+            source = read_file(source)
+        is_content = isinstance(source, bytes)
         with BytesIO(source) if is_content else open(source, "rb") as f:
             check_image_file(f)
         with Image.open(BytesIO(source) if is_content else source) as image:

@@ -185,7 +185,7 @@ class ExportedPredictor:
 
     class_names = ["cat", "dog"]
 
-    def __init__(self, path, *, device, batch_size):
+    def __init__(self, path, *, device, batch_size, num_threads):
         self.path, self.device, self.batch_size = path, device, batch_size
 
     def __call__(self, image):

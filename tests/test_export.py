@@ -303,7 +303,7 @@ def test_an_exported_file_is_no_source(tmp_path, monkeypatch):
     class Predictor:
         class_names = ["cat"]
 
-        def __init__(self, path, *, device, batch_size):
+        def __init__(self, path, *, device, batch_size, num_threads):
             pass
 
     monkeypatch.setattr("scopenet.runtime.Predictor", Predictor)

@@ -329,7 +329,7 @@ def fake_runtime(monkeypatch):
     """In place of ``scopenet.runtime``: a predictor that finds the whole image."""
 
     class Predictor:
-        def __init__(self, path, device="cpu", batch_size=1):
+        def __init__(self, path, device="cpu", batch_size=1, num_threads=None):
             self.class_names = ["thing"]
 
         def __call__(self, image):

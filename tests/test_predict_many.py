@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from builders import write_training
 from miniature import VAL, mini_datasets, one_thread
-from pyarrow import parquet
+from object_store import object_store
+from pyarrow import parquet, table
 from zoos import refusal
 
 from scopenet import cli
-from scopenet.predict.shards import Numbered, missing, num_whole, shard_path, write_shards
+from scopenet.predict.shards import Numbered, missing, num_whole, whole_shards, write_shards
 from scopenet.predict.sources import find_sources, fingerprint
+from scopenet.storage import LocalFolder, open_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,9 +65,13 @@ def test_lists_tars_and_jsons_name_the_same_images(folder, tmp_path):
     images = [{"id": 7 * i, "file_name": x.name} for i, x in enumerate(photos)]
     (tmp_path / "photos.json").write_text(json.dumps({"images": images}))
     names = [str(tmp_path / x) for x in ("list.txt", "photos.tar", "photos.json")]
-    listed, archived, coco = find_sources(names, folder / "photos")
+    columns = {"path": list(map(str, photos)), "image_id": [7 * i for i in range(12)]}
+    parquet.write_table(table(columns), tmp_path / "list.parquet")
+    names.append(str(tmp_path / "list.parquet"))
+    listed, archived, coco, tabled = find_sources(names, folder / "photos")
     assert [x.path for x in listed] == [x.path for x in coco] == list(map(str, photos))
     assert [x.image_id for x in coco] == [7 * i for i in range(12)]
+    assert list(tabled) == list(coco)
     assert [x.path for x in archived] == [f"{tmp_path}/photos.tar/{x.name}" for x in photos]
     assert [x.image for x in archived] == [x.read_bytes() for x in photos]
     assert len({fingerprint([x]) for x in (listed, archived)}) == 2
@@ -78,6 +84,7 @@ def test_lists_tars_and_jsons_name_the_same_images(folder, tmp_path):
         ("empty.txt", b"\n\n", "names no image"),
         ("bad.txt", b"\xff\xfe", "cannot be read as a list of paths"),
         ("bad.json", b"{}", "cannot be read as a COCO json"),
+        ("bad.parquet", b"{}", "cannot be read as a table with the column path"),
         ("absent.tar", None, "does not exist"),
     ],
 )
@@ -102,31 +109,81 @@ def test_a_cut_off_tar_is_one_sentence(folder, tmp_path):
     assert "cannot be read as a tar file" in refusal(list, source)
 
 
+@pytest.fixture(scope="module")
+def bucket(folder):
+    """The photographs in an object store, by the query of its addresses."""
+    with object_store("bucket") as query:
+        photos = open_folder(f"s3://bucket/photos{query}")
+        for x in [*(folder / "photos").iterdir(), folder / "config.yaml"]:
+            with photos.writing(x.name) as path:
+                path.write_bytes(x.read_bytes())
+        yield query
+
+
+def test_images_of_an_object_store(folder, bucket, tmp_path):
+    """From and to one, and named by a folder or a list, they give the same rows."""
+    predict(folder, tmp_path / "local")
+    expected = [x | {"path": Path(x["path"]).name} for x in rows_of(tmp_path / "local")]
+    (source,) = find_sources([f"s3://bucket/photos{bucket}"])
+    assert source.paths[5] == f"s3://bucket/photos/005.png{bucket}" and len(source.paths) == 12
+    with open_folder(f"s3://bucket/lists{bucket}").writing("list.txt") as path:
+        path.write_text("\n".join(source.paths))
+    for name in ("photos", "lists/list.txt"):
+        output = f"s3://bucket/{name}-rows{bucket}"
+        arguments = [
+            "--model",
+            folder,
+            "--input",
+            f"s3://bucket/{name}{bucket}",
+            "--output",
+            output,
+        ]
+        arguments += ["--confidence-threshold", "0.1", "--format", "jsonl", "--shard-size", "5"]
+        cli.run("predict", list(map(str, arguments)))
+        written = open_folder(output)
+        shards = sorted(x for x in written.names() if x.startswith("detections"))
+        rows = [json.loads(x) for shard in shards for x in written.read(shard).splitlines()]
+        assert [x | {"path": x["path"][19:26]} for x in rows] == expected
+        with pytest.raises(SystemExit, match="go on with it by --resume"):
+            cli.run("predict", list(map(str, arguments)))
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("s3://bucket/absent", "names no image"),
+        ("s3://nowhere/photos", "names no image"),
+        ("s3://bucket/absent.txt", "cannot be read as a list of paths"),
+        ("ftp://bucket/photos", "no address that can be opened"),
+    ],
+)
+def test_addresses_of_nothing(bucket, name, said):
+    assert said in refusal(find_sources, [name + bucket])
+
+
 # --- shards ---------------------------------------------------------------------------------------
 
 
-def path_of(folder: Path):
-    return lambda number: shard_path(folder, "jsonl", number)
-
-
 def test_only_missing_shards_are_done(tmp_path):
-    path_of(tmp_path)(1).touch()
-    items = list(missing("abcdefgh", path_of(tmp_path), 3))
+    for name in ("detections-000001.jsonl", "_failures-000002.jsonl", ".unfinished-detections-0"):
+        (tmp_path / name).touch()
+    assert whole_shards(LocalFolder(tmp_path)) == {1}
+    items = list(missing("abcdefgh", {1}, 3))
     assert items == [Numbered(n, x) for n, x in zip((0, 0, 0, 2, 2), "abcgh", strict=True)]
-    path_of(tmp_path)(2).touch()
-    assert num_whole(8, path_of(tmp_path), 3) == 5  # three and, of the last shard, two
+    assert num_whole(8, {1, 2}, 3) == 5  # three and, of the last shard, two
+    assert num_whole(6, {1, 2}, 3) == 3
 
 
 def test_an_interrupted_shard_is_not_there(tmp_path):
     def rows():
-        yield from (Numbered(i // 2, {"path": str(i)}) for i in range(5))
+        yield from (Numbered(i // 2, {"path": str(i), "error": None}) for i in range(5))
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError):
-        list(write_shards(rows(), path_of(tmp_path)))
+        list(write_shards(rows(), LocalFolder(tmp_path), "jsonl"))
     assert [x.name for x in sorted(tmp_path.iterdir())] == [
         "detections-000000.jsonl", "detections-000001.jsonl"]  # fmt: skip
-    assert rows_of(tmp_path) == [{"path": str(i)} for i in range(4)]
+    assert rows_of(tmp_path) == [{"path": str(i), "error": None} for i in range(4)]
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -134,10 +191,11 @@ def test_an_interrupted_shard_is_not_there(tmp_path):
 
 def test_rows_hold_what_a_json_holds(folder, tmp_path, capsys):
     predict(folder, tmp_path / "many")
-    assert "12 images looked at, 1 of them unreadable" in capsys.readouterr().out
+    assert "12 images looked at, 1 of them failed (see _failures.jsonl)" in capsys.readouterr().out
     rows = rows_of(tmp_path / "many")
     assert [Path(x["path"]).name for x in rows] == [f"{i:03d}.png" for i in range(12)]
     assert rows[5]["error"].startswith("it cannot be read") and rows[5]["detections"] == []
+    assert json.loads((tmp_path / "many/_failures.jsonl").read_text()) == rows[5]
     assert (rows[0]["width"], rows[0]["height"]) == (96, 64)
     assert (rows[1]["width"], rows[1]["height"]) == (64, 96)
 
@@ -172,7 +230,9 @@ def test_going_on_gives_what_one_run_gives(folder, tmp_path, capsys):
     predict(folder, tmp_path, "--resume")
     assert "5 images looked at" in capsys.readouterr().out
     assert rows_of(tmp_path) == whole
-    assert len(list(tmp_path.iterdir())) == 4  # three shards and _run.json
+    there = sorted(x.name for x in tmp_path.iterdir() if not x.name.startswith("detections"))
+    assert there == ["_failures-000001.jsonl", "_failures.jsonl", "_run.json"]
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 @pytest.mark.parametrize(

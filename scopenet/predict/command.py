@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..cli import add_detector, add_overrides
 from ..data.coco_json import Json, read_coco_json
 from ..detector import Detector
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError, import_extra
 from ..images import find_images, listed, read_image
 from .files import (
     category_ids,
@@ -31,6 +31,8 @@ from .pictures import draw, write_picture
 from .shards import FORMATS
 from .tiles import check_tiling, predict_tiles
 from .video import CODECS, run_video
+
+ENGINES = ("local", "ray")
 
 # From an image, its number and its file's name, to a picture of what is found, if it is wanted.
 Look = Callable[[np.ndarray, int | str, str, bool], np.ndarray | None]
@@ -59,6 +61,7 @@ def load_detector(args: argparse.Namespace) -> Detector:
         device=args.device,
         overrides=args.opts,
         batch_size=getattr(args, "batch_size", 1),
+        num_threads=getattr(args, "worker_cpus", None),
     )
 
 
@@ -108,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--input", nargs="+", help="images, folders or glob patterns")
     source.add_argument("--video-input", help="a video file")
     source.add_argument("--webcam", type=int, nargs="?", const=0, help="its number, 0 by default")
-    parser.add_argument("--output", type=Path, help="folder or file of the pictures, or a video")
+    parser.add_argument("--output", help="folder or file of the pictures, or a video")
     parser.add_argument("--json", type=Path, help="file of the detections, in COCO's format")
     ids = "COCO json of the images, whose image and category ids the detections take"
     parser.add_argument("--images-json", type=Path, metavar="JSON", help=ids)
@@ -117,9 +120,13 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("--format", choices=FORMATS, help=shards)
     many.add_argument("--shard-size", type=int, default=1000, help="images of a shard, 1000")
     many.add_argument("--batch-size", type=int, default=1, help="images at a time, by default 1")
-    many.add_argument("--images", type=Path, help="folder of the images of a COCO json as --input")
+    many.add_argument("--images", help="folder of the images of a COCO json as --input")
     resume = "go on with the shards that are missing"
     many.add_argument("--resume", action="store_true", help=resume)
+    engine = "local, or ray: the machines of the cluster of $RAY_ADDRESS, see docs/scale.md"
+    many.add_argument("--engine", choices=ENGINES, default="local", help=engine)
+    cores = "processor cores of a worker of Ray, by default 4 or what a machine has"
+    many.add_argument("--worker-cpus", type=int, help=cores)
     borders = "colour each border by its own confidence"
     parser.add_argument("--borders", action="store_true", help=borders)
     add_overrides(parser)
@@ -165,9 +172,17 @@ def run(args: argparse.Namespace) -> None:
                 "--format goes with --input and --output, and without --json, --images-json and "
                 "--tile."
             )
+        if args.engine == "ray":
+            import_extra("pyarrow", "ray")
+            from .cluster import look_at_many_with_ray
+
+            return look_at_many_with_ray(args)
+        if args.worker_cpus:
+            raise ConfigError("--worker-cpus is of --engine ray.")
         return look_at_many(args, load_detector(args))
-    if args.resume:
-        raise ConfigError("--resume is of runs with --format.")
+    if args.resume or args.engine != "local":
+        raise ConfigError(f"--{'resume' if args.resume else 'engine'} is of runs with --format.")
+    args.output = args.output and Path(args.output)
     if args.input and not (args.output or args.json):
         raise ConfigError("Nothing would be kept; give --output (pictures), --json, or both.")
     if args.json:

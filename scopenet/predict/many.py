@@ -3,16 +3,26 @@
 import argparse
 import itertools
 from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
+from ..storage import Folder, open_folder
 from .files import coco_results
-from .shards import Numbered, Row, begin, missing, num_whole, shard_path, write_shards
-from .sources import Item, find_sources, fingerprint
+from .shards import (
+    FAILURES,
+    Numbered,
+    Row,
+    begin,
+    missing,
+    num_whole,
+    whole_shards,
+    write_failures,
+    write_shards,
+)
+from .sources import Item, Source, find_sources, fingerprint
 
 
 def rows(detector: Detector, items: Iterable[Numbered], score_thresh: float) -> Iterator[Numbered]:
@@ -28,24 +38,41 @@ def row_of(
 ) -> Row:
     """Make a row: the image, what is found in it (boxes XYWH in px of it), or the reason why
     not."""
-    row = {"path": item.path, "image_id": item.image_id}
     if isinstance(found, ImageError):
-        reason = str(found).replace(item.path, "it")
-        return row | {"width": None, "height": None, "error": reason, "detections": []}
+        return failed_row(item, str(found).replace(item.path, "it"))
     instances = found["instances"]
     height, width = instances.image_size
     records = coco_results(instances[instances.scores >= score_thresh], detector, 0, "")
     for record in records:  # which are of the row
         del record["image_id"], record["file_name"]
-    return row | {"width": width, "height": height, "error": None, "detections": records}
+    row = {"path": item.path, "image_id": item.image_id, "width": width, "height": height}
+    return row | {"error": None, "detections": records}
 
 
-def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
-    """Write shards into the folder ``--output``, see docs/predict.md."""
+def failed_row(item: Item, reason: str) -> Row:
+    """Make the row of an image that could not be looked at."""
+    row = {"path": item.path, "image_id": item.image_id, "width": None, "height": None}
+    return row | {"error": reason, "detections": []}
+
+
+class Run(NamedTuple):
+    """What is to be looked at, and where the results go."""
+
+    sources: list[Source]
+    folder: Folder
+    whole: set[int]  # shards that are there
+
+    def items(self, shard_size: int) -> Iterator[Numbered]:
+        """Yield the images that have not been looked at."""
+        return missing(itertools.chain.from_iterable(self.sources), self.whole, shard_size)
+
+
+def begin_run(args: argparse.Namespace) -> Run:
+    """Find the images and begin a run in the folder ``--output``, or go on with one."""
     if args.shard_size < 1:
         raise ConfigError(f"--shard-size must be at least 1, got {args.shard_size}.")
     sources = find_sources(args.input, args.images)
-    run = {
+    facts = {
         "format": args.format,
         "shard_size": args.shard_size,
         "confidence_threshold": args.confidence_threshold,
@@ -54,17 +81,33 @@ def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
         "overrides": args.opts,
         "images": fingerprint(sources),
     }
-    begin(args.output, run, args.resume)
-    path_of = partial(shard_path, args.output, args.format)
-    counts = [x.paths and len(x.paths) for x in sources]
+    folder = open_folder(str(args.output))
+    begin(folder, facts, args.resume)
+    return Run(sources, folder, whole_shards(folder))
+
+
+def progress_bar(run: Run, shard_size: int) -> tqdm:
+    """Make a bar of all images, of which those in whole shards are done."""
+    counts = [x.paths and len(x.paths) for x in run.sources]
     total = None if None in counts else sum(counts)
-    num_there = num_whole(total, path_of, args.shard_size) if total else 0
-    items = missing(itertools.chain.from_iterable(sources), path_of, args.shard_size)
-    found = rows(detector, items, args.confidence_threshold)
-    num_done = num_damaged = 0
-    progress = tqdm(write_shards(found, path_of), total=total, initial=num_there, unit="image")
-    for row in progress:
-        num_done += 1
-        num_damaged += row["error"] is not None
-    damaged = f", {num_damaged} of them unreadable (column error)" if num_damaged else ""
-    print(f"{num_done} images looked at{damaged}; written to {args.output}.")
+    there = num_whole(total, run.whole, shard_size) if total else 0
+    return tqdm(total=total, initial=there, unit="image")
+
+
+def say_what_was_done(run: Run, done: int, failed: int) -> None:
+    """Make the table of failures and print how many images were looked at."""
+    write_failures(run.folder)
+    why = f", {failed} of them failed (see {FAILURES})" if failed else ""
+    print(f"{done} images looked at{why}; written to {run.folder}.")
+
+
+def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
+    """Write shards into the folder ``--output``, see docs/predict.md."""
+    run, done, failed = begin_run(args), 0, 0
+    found = rows(detector, run.items(args.shard_size), args.confidence_threshold)
+    with progress_bar(run, args.shard_size) as progress:
+        for row in write_shards(found, run.folder, args.format):
+            done += 1
+            failed += row["error"] is not None
+            progress.update()
+    say_what_was_done(run, done, failed)

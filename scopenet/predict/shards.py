@@ -1,22 +1,25 @@
 """Results of very many images: a folder of shards, each whole or not there, one row per image.
 
 A run that ended early goes on with the shards that are missing; what its ``_run.json`` says must be
-what the first one was started with.
+what the first one was started with. The rows of images that could not be looked at are in
+``_failures.jsonl``, too.
 """
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ..atomic import replacing, write_json
 from ..errors import ConfigError, import_extra
+from ..storage import Folder
 
 FORMATS = ("jsonl", "parquet")
-RUN = "_run.json"  # readers of folders of Parquet files skip what begins so
+# Readers of folders of Parquet files skip what begins so.
+RUN, FAILURES = "_run.json", "_failures.jsonl"
 ROW_GROUP = 100  # rows of Parquet that are held until they are written
 
 Row = dict[str, Any]
@@ -30,43 +33,39 @@ class Numbered(NamedTuple):
     content: Any
 
 
-def shard_path(folder: Path, file_format: str, number: int) -> Path:
+def shard_name(number: int, file_format: str) -> str:
     """Name the file of a shard."""
-    return folder / f"detections-{number:06d}.{file_format}"
+    return f"detections-{number:06d}.{file_format}"
 
 
-def missing(items: Iterable[T], path_of: Callable[[int], Path], size: int) -> Iterator[Numbered]:
-    """Yield the items, ``size`` of which make a shard, that belong to shards without a file."""
-    is_there = False
+def whole_shards(folder: Folder) -> set[int]:
+    """Return the numbers of the shards that are there."""
+    found = (re.fullmatch(r"detections-(\d{6,})\.\w+", x) for x in folder.names())
+    return {int(x[1]) for x in found if x}
+
+
+def missing(items: Iterable[T], whole: Collection[int], size: int) -> Iterator[Numbered]:
+    """Yield the items, ``size`` of which make a shard, that belong to no ``whole`` one."""
     for index, item in enumerate(items):
-        number, place = divmod(index, size)
-        if place == 0:
-            is_there = path_of(number).exists()
-        if not is_there:
-            yield Numbered(number, item)
+        if index // size not in whole:
+            yield Numbered(index // size, item)
 
 
-def num_whole(total: int, path_of: Callable[[int], Path], size: int) -> int:
+def num_whole(total: int, whole: Collection[int], size: int) -> int:
     """Count the items, of ``total``, in shards that are there."""
-    starts = range(0, total, size)
-    return sum(min(size, total - x) for x in starts if path_of(x // size).exists())
+    return sum(min(size, total - x * size) for x in whole if x * size < total)
 
 
-def begin(folder: Path, run: dict[str, Any], resume: bool) -> None:
-    """Make the folder of a run, or find out that it is the one to go on with; a ConfigError says
-    that it holds another run, or one that would be written over."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise ConfigError(f"--output: {folder} is a file; name a folder.") from error
-    path = folder / RUN
-    if not path.exists():
-        if any(folder.glob("detections-*")):
+def begin(folder: Folder, run: dict[str, Any], resume: bool) -> None:
+    """Note what a run is started with, or find out that the folder is the one to go on with; a
+    ConfigError says that it holds another run, or one that would be written over."""
+    if RUN not in folder.names():
+        if whole_shards(folder):
             raise ConfigError(f"{folder} holds detections of another program; name another folder.")
-        return write_json(path, run)
+        return write_text(folder, RUN, json.dumps(run))
     if not resume:
         raise ConfigError(f"{folder} holds a run already; go on with it by --resume.")
-    known = json.loads(path.read_text())
+    known = json.loads(folder.read(RUN))
     if changed := [x for x in run if run[x] != known.get(x)]:
         raise ConfigError(
             f"{folder} holds a run with another {changed[0]} ({known.get(changed[0])}, not "
@@ -74,21 +73,42 @@ def begin(folder: Path, run: dict[str, Any], resume: bool) -> None:
         )
 
 
-def write_shards(rows: Iterable[Numbered], path_of: Callable[[int], Path]) -> Iterator[Row]:
+def write_text(folder: Folder, name: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    with folder.writing(name) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_shards(rows: Iterable[Numbered], folder: Folder, file_format: str) -> Iterator[Row]:
     """Write rows, those of a shard one after another, and yield each."""
     for number, group in itertools.groupby(rows, key=attrgetter("number")):
-        with open_shard(path_of(number)) as write:
+        failures = []
+        with open_shard(folder, shard_name(number, file_format)) as write:
             for _, row in group:
                 write(row)
+                if row["error"] is not None:
+                    failures.append(json.dumps(row, ensure_ascii=False) + "\n")
                 yield row
+            if failures:  # before the shard is there: who goes on will not look at it again
+                write_text(folder, f"_failures-{number:06d}.jsonl", "".join(failures))
+
+
+def write_failures(folder: Folder) -> None:
+    """Make one table of the rows with errors of all shards, if there are any."""
+    parts = sorted(x for x in folder.names() if re.fullmatch(r"_failures-\d{6,}\.jsonl", x))
+    if parts:
+        with folder.writing(FAILURES) as path, open(path, "wb") as f:
+            for x in parts:
+                f.write(folder.read(x))
 
 
 @contextmanager
-def open_shard(path: Path) -> Iterator[Callable[[Row], None]]:
+def open_shard(folder: Folder, name: str) -> Iterator[Callable[[Row], None]]:
     """Yield what writes a row; the file is there once all are written."""
-    open_as = {".jsonl": _open_lines, ".parquet": _open_parquet}[path.suffix]
-    with replacing(path) as unfinished, open_as(unfinished) as write:
-        yield write
+    with folder.writing(name) as unfinished:
+        open_as = {".jsonl": _open_lines, ".parquet": _open_parquet}[unfinished.suffix]
+        with open_as(unfinished) as write:
+            yield write
 
 
 @contextmanager
