@@ -54,7 +54,8 @@ ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
-DEV = ["hypothesis>=6.100", "pytest>=8.4", "ruff>=0.17.6,<0.18", *NOTEBOOKS]
+TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.1", "pytest>=8.4"]
+DEV = [*TESTS, "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
 setup(
     name="scopenet",

@@ -193,6 +193,9 @@ def _start(ray: Any) -> None:
             socket.create_connection((host, int(port)), timeout=20).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, OSError, ValueError) as error:
-        raise ConfigError(f"There is no Ray cluster at $RAY_ADDRESS, {address}.") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"There is no Ray cluster that lets one in at $RAY_ADDRESS, {address} ({reason})."
+        ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of ours
     logging.getLogger("ray.data").setLevel(logging.ERROR)
