@@ -160,7 +160,12 @@ def to_dicts(content: dict[str, Any], images: str) -> list[dict[str, Any]]:
         path, size = os.path.join(images, x["file_name"]), {k: x[k] for k in ("height", "width")}
         dicts[x["id"]] = {"file_name": path, "image_id": x["id"], **size, "annotations": []}
     for x in content["annotations"]:
-        box = {"bbox": x["bbox"], "bbox_mode": BoxMode.XYWH_ABS}
-        fields = {"category_id": classes[x["category_id"]], "iscrowd": x["iscrowd"]}
-        dicts[x["image_id"]]["annotations"].append(box | fields)
+        dicts[x["image_id"]]["annotations"].append(
+            {
+                "bbox": x["bbox"],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": classes[x["category_id"]],
+                "iscrowd": x["iscrowd"],
+            }
+        )
     return [*dicts.values()]

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
-from .coco_json import REQUIRED, Json, classes_of, clean, read_coco_json
+from .coco_json import REQUIRED, Json, classes_of, clean_complete, read_coco_json
 
-# Of an annotation; what else it has, such as its mask, nobody here looks at.
-FIELDS = {*REQUIRED["annotations"], "bbox", "area", "iscrowd"}
+# What is kept of each part; what else an annotation has, such as its mask, nobody here looks at.
+FIELDS = REQUIRED | {"annotations": (*REQUIRED["annotations"], "bbox", "area", "iscrowd")}
 
 
 @contextmanager
@@ -47,7 +47,7 @@ _kept: dict[str, Kept] = {}  # by path
 
 @uncollected()
 def usable_labels(path: str) -> tuple[Json, Counter[str]]:
-    """Return what can be used of a COCO json, of annotations ``FIELDS``, as objects of the caller's
+    """Return what can be used of a COCO json, ``FIELDS`` of each part, as objects of the caller's
     own, and count what is left out; see :func:`~.coco_json.read_coco_json`, also for errors, and
     :func:`~.coco_json.clean`."""
     content, dropped = marshal.loads(keep_labels(path).packed)
@@ -60,16 +60,12 @@ def keep_labels(path: str) -> Kept:
     :func:`usable_labels`."""
     state = _state(path)
     if path not in _kept or _kept[path].state != state:
-        content, dropped = clean(read_coco_json(path))
-        for part in ("images", "annotations"):
-            fields = FIELDS if part == "annotations" else set(REQUIRED[part])
-            for entry in content[part]:
-                for field in entry.keys() - fields:
-                    del entry[field]
-        kept = {part: content[part] for part in REQUIRED}
-        _kept[path] = Kept(
-            state, classes_of(kept), len(kept["images"]), marshal.dumps((kept, dict(dropped)))
-        )
+        content, dropped = clean_complete(read_coco_json(path))
+        for part, fields in FIELDS.items():
+            content[part] = [{k: x[k] for k in fields} for x in content[part]]
+        content = {part: content[part] for part in FIELDS}
+        packed = marshal.dumps((content, dict(dropped)))
+        _kept[path] = Kept(state, classes_of(content), len(content["images"]), packed)
     return _kept[path]
 
 
