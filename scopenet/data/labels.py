@@ -1,7 +1,9 @@
-"""The usable part of a COCO json, read once in a process and kept for whoever asks next.
+"""The usable part of a COCO json, read once and kept for whoever asks next.
 
 It is asked for when data are registered, when training loads them and at every evaluation. What is
-kept is packed: a tenth of the memory of its objects, and of the time to make them anew.
+kept is packed: a tenth of the memory of its objects, and of the time to make them anew. Other
+processes of the machine get it from the one that has read it: those that it starts as an argument,
+and those of torchrun by :mod:`.shared_labels`.
 """
 
 import gc
@@ -42,7 +44,7 @@ class Kept(NamedTuple):
     packed: bytes
 
 
-_kept: dict[str, Kept] = {}  # by path
+KEPT: dict[str, Kept] = {}  # by path
 
 
 @uncollected()
@@ -58,15 +60,20 @@ def usable_labels(path: str) -> tuple[Json, Counter[str]]:
 def keep_labels(path: str) -> Kept:
     """Read and clean a COCO json, unless that was done and the file is the same, see
     :func:`usable_labels`."""
-    state = _state(path)
-    if path not in _kept or _kept[path].state != state:
+    if not is_kept(path):
+        state = _state(path)
         content, dropped = clean_complete(read_coco_json(path))
         for part, fields in FIELDS.items():
             content[part] = [{k: x[k] for k in fields} for x in content[part]]
         content = {part: content[part] for part in FIELDS}
         packed = marshal.dumps((content, dict(dropped)))
-        _kept[path] = Kept(state, classes_of(content), len(content["images"]), packed)
-    return _kept[path]
+        KEPT[path] = Kept(state, classes_of(content), len(content["images"]), packed)
+    return KEPT[path]
+
+
+def is_kept(path: str) -> bool:
+    """Tell whether this process has no need to read a json, see :func:`keep_labels`."""
+    return path in KEPT and KEPT[path].state == _state(path)
 
 
 def _state(path: str) -> tuple[int, int] | None:
