@@ -130,7 +130,7 @@ def test_workers_that_only_detect_have_no_ground_truth(monkeypatch, tmp_path, is
     monkeypatch.setattr(evaluator, "is_custom", lambda name: is_own)
     monkeypatch.setattr(evaluator, "custom_ground_truth", lambda name: truth)
     metadata = Metadata(name="some", json_file=str(tmp_path / "truth.json"))
-    monkeypatch.setitem(MetadataCatalog, "some", metadata)
+    monkeypatch.setitem(MetadataCatalog.data, "some", metadata)
     found = {}
     for is_main in (True, False):
         monkeypatch.setattr(comm, "is_main_process", lambda is_main=is_main: is_main)
