@@ -1,5 +1,6 @@
 """The benchmark: clocks, memory, bounds, equal conditions, tables. No time is asserted."""
 
+import argparse
 import json
 import sys
 
@@ -14,8 +15,9 @@ from torch import nn
 from benchmark import deployment, main, measure, report, results, suites, throughput, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
 from benchmark.contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
+from benchmark.loading import TO_THE_BATCH
 from benchmark.measure import Laps, Work, peak_memory, time_in_turns
-from benchmark.report import above_bounds, by_lap, compared, deployed, markdown
+from benchmark.report import GPU_RATE, above_bounds, by_lap, compared, deployed, markdown
 from benchmark.results import Results
 from benchmark.suites import Record, Settings, Suite
 from benchmark.workload import Case, random_boxes, random_inputs
@@ -374,6 +376,27 @@ def test_other_files_are_refused(tmp_path, text):
         Results.load(path)
 
 
+@pytest.mark.parametrize("rate, processes", [("20", 1), ("20.1", 2), ("30", 2), ("400", 20)])
+def test_loader_processes_of_a_gpu(rate, processes):
+    """One process loads 20 images/s, whatever else it was timed at."""
+    laps = {"read and decode": 0.01, TO_THE_BATCH: 0.05}
+    case = Case(1, 427, 640, 7)
+    found = Results({GPU_RATE: rate}, [], [])
+    found.add(Record("loading", "one process", case, [laps], 1))
+    (table,) = (x for title, x in report.tables(found) if title.startswith("Loader processes"))
+    (row,) = table.to_dict("records")
+    assert row["processes per GPU"] == processes
+    assert row["images/s of one process"] == "20" and row[GPU_RATE] == rate
+    # 16 images on 8 GPUs.
+    assert float(row["seconds of a 1x iteration"]) == pytest.approx(2 / float(rate), rel=0.01)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "nan", "inf", "many"])
+def test_rate_that_is_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is no positive number"):
+        main.positive(text)
+
+
 # --- the program --------------------------------------------------------------------------------
 
 
@@ -385,6 +408,7 @@ def test_program_in_miniature(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(suites, "SIZES_OF_CURVE", ((64, 64), (64, 96)))
     monkeypatch.setattr(suites, "BOXES_OF_CURVE", (1, 10))
     arguments = ["--boxes", "3", "--repeats", "1", "--detectors", "ScopeNet", "FCOS"]
+    arguments += ["--gpu-rate", "20"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--output", str(tmp_path)])
     main.run()
     table = Results.load(tmp_path / "benchmark.json").table()
@@ -399,7 +423,8 @@ def test_program_in_miniature(monkeypatch, tmp_path, capsys):
     }
     about = json.loads((tmp_path / "benchmark.json").read_text())["about"]
     assert about["command"].startswith("python benchmark.py --boxes 3")
-    assert "## Inference, above its bounds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "## Inference, above its bounds" in printed and "## Loader processes of a" in printed
 
 
 @pytest.mark.slow

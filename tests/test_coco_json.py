@@ -58,7 +58,11 @@ def test_what_is_not_coco_is_refused(tmp_path, text, part):
         ("images", [{"id": 5, "file_name": "a.png", "height": 50}], "usable width"),
         ("images", [{"id": 5, "file_name": "a", "width": math.nan, "height": 5}], "usable width"),
         ("images", [{"id": 5, "file_name": "a", "width": 7, "height": 5e-324}], "usable height"),
+        ("images", [{"id": 5, "file_name": 3, "width": 7, "height": 5}], "usable file_name"),
         ("annotations", [{"image_id": 5, "category_id": 7}], "usable id"),
+        ("annotations", [{"id": True, "image_id": 5, "category_id": 7}], "usable id"),
+        ("annotations", [{"id": 3, "image_id": 5.0, "category_id": 7}], "usable image_id"),
+        ("annotations", [{"id": "3", "image_id": 5, "category_id": "\ud800"}], "usable category"),
         ("categories", [{"id": 1, "name": ""}], "usable name"),
         ("categories", [{"id": 1, "name": "\ud800"}], "usable name"),
         ("images", [{"id": "\udfff", "file_name": "a", "width": 5, "height": 5}], "usable id"),
@@ -113,9 +117,20 @@ def test_good_annotations_are_kept_and_completed():
     assert (crowd["iscrowd"], crowd["area"]) == (1, 7.5)
 
 
-def test_boxes_are_clipped_to_the_image():
-    cleaned, _ = clean(changed(bbox=[-5, 40, 20, 30]))
-    assert cleaned["annotations"][0]["bbox"] == [0, 40, 15, 10]
+@pytest.mark.parametrize(
+    "box, clipped",
+    [
+        ([-5, 40, 20, 30], [0, 40, 15, 10]),
+        ([-5, 10, 20, 30], [0, 10, 15, 30]),
+        ([10, -5, 20, 30], [10, 0, 20, 25]),
+        ([90, 10, 20, 30], [90, 10, 10, 30]),
+        ([10, 40, 20, 30], [10, 40, 20, 10]),
+        ([0.1, 10, 0.2, 30], [0.1, 10, 0.2, 30]),  # and not 0.1 + 0.2 - 0.1 wide
+    ],
+)
+def test_boxes_are_clipped_to_the_image(box, clipped):
+    cleaned, _ = clean(changed(bbox=box))
+    assert cleaned["annotations"][0]["bbox"] == clipped
 
 
 def test_repeated_ids():

@@ -2,14 +2,18 @@
 
 import contextlib
 import io
+import json
 import logging
 import math
 
 import numpy as np
 import pytest
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from scopenet.engine import evaluator
 from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.lrp import optimal_lrp
 
@@ -117,6 +121,24 @@ def test_precision_at_each_iou():
 def test_optimal_lrp(truths, detections, error, localization):
     found = optimal_lrp(coco(*truths, num_images=2), coco(*detections, num_images=2))
     assert found == pytest.approx((error, localization), nan_ok=True)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_workers_that_only_detect_have_no_ground_truth(monkeypatch, tmp_path, is_own):
+    truth = coco((EXACT,))
+    (tmp_path / "truth.json").write_text(json.dumps(truth.dataset | {"info": {}}))
+    monkeypatch.setattr(evaluator, "is_custom", lambda name: is_own)
+    monkeypatch.setattr(evaluator, "custom_ground_truth", lambda name: truth)
+    metadata = Metadata(name="some", json_file=str(tmp_path / "truth.json"))
+    monkeypatch.setitem(MetadataCatalog.data, "some", metadata)
+    found = {}
+    for is_main in (True, False):
+        monkeypatch.setattr(comm, "is_main_process", lambda is_main=is_main: is_main)
+        for distributed in (True, False):
+            of_worker = CocoEvaluator("some", distributed=distributed)
+            assert of_worker._metadata is metadata
+            found[is_main, distributed] = len(of_worker._coco_api.anns)
+    assert found == {(True, True): 1, (True, False): 1, (False, True): 0, (False, False): 1}
 
 
 def test_optimal_lrp_takes_one_threshold_for_all_images():

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,7 +318,7 @@ def test_a_json_is_read_once_in_a_process(data, tmp_path, monkeypatch):
 
 def test_what_is_kept_of_a_json_is_not_changed_by_its_users(data):
     expected, nothing_dropped = usable_labels(str(data / "val.json"))
-    assert expected["annotations"][0].keys() == FIELDS and not nothing_dropped
+    assert expected["annotations"][0].keys() == {*FIELDS["annotations"]} and not nothing_dropped
     usable_labels(str(data / "val.json"))[0]["annotations"][0]["bbox"].clear()
     assert usable_labels(str(data / "val.json"))[0] == expected
     assert gc.isenabled()
@@ -415,6 +416,31 @@ def test_training_on_unclean_data(finished):
     assert (output / "model_best.pth").is_file() == (results["bbox"]["AP"] > 0)
     assert ("ends with an AP of 0" in log) == (results["bbox"]["AP"] == 0)
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_as_many_classes_as_lvis_has(tmp_path):
+    """1203, nearly all of which no image of the validation set has."""
+    categories = [{"id": 2 * k + 1, "name": f"class {k}"} for k in range(1203)]
+    for split, seed in (("train", 0), ("val", 1)):
+        write_split(
+            tmp_path / f"{split}.json", tmp_path / split, num_images=3, categories=categories,
+            seed=seed,
+        )  # fmt: skip
+    # A new detector is unsure of everything, and each of its detections is to count.
+    low = ["MODEL.SCOPENET.SCORE_THRESH_TEST", "0.0"]
+    metrics = main(job(*flags(tmp_path), *tiny(tmp_path / "out", "SOLVER.MAX_ITER", "2", *low)))
+    of_classes = {k: x for k, x in metrics["bbox"].items() if k.startswith("AP-class")}
+    assert len(of_classes) == 1203
+    present = {
+        f"AP-class {(x['category_id'] - 1) // 2}"
+        for x in json.loads((tmp_path / "val.json").read_text())["annotations"]
+    }
+    assert {k for k, x in of_classes.items() if not math.isnan(x)} == present
+    assert metrics["bbox"]["AP"] == pytest.approx(np.mean([of_classes[k] for k in present]))
+    assert 0 <= metrics["bbox"]["oLRP"] <= 100
+    found = json.loads((tmp_path / "out/inference/coco_instances_results.json").read_text())
+    assert found and {x["category_id"] % 2 for x in found} == {1}
+    assert max(x["category_id"] for x in found) > 2 * 600  # not only of the first classes
 
 
 @pytest.mark.parametrize("filter_empty, expected", [(None, 4), ("True", 0)])

@@ -7,6 +7,7 @@ An entry of ``DATASETS.CUSTOM`` is ``{name: ..., json: ..., images: ...}``: the 
 import argparse
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -16,7 +17,8 @@ from detectron2.structures import BoxMode
 from ..config_file import Config, set_num_classes, settings_of
 from ..errors import ConfigError
 from .coco_json import classes_of
-from .labels import keep_labels, uncollected, usable_labels
+from .labels import Kept, keep_labels, uncollected, usable_labels
+from .shared_labels import share_labels
 
 Entry = dict[str, str]  # of DATASETS.CUSTOM, with these fields:
 FIELDS = ("name", "json", "images")
@@ -61,7 +63,7 @@ def use_custom_datasets(config: Config, flags: dict[str, Entry], *, training: bo
             raise ConfigError(f"{who} needs --{split}-json and --{split}-images; give both.")
         _add_entries(config, flags)
     for entry in config.DATASETS.CUSTOM if isinstance(config, CfgNode) else flags.values():
-        register(entry)
+        register(entry, share_labels)
     datasets = settings_of(config).DATASETS
     used = (*(datasets.TRAIN if training else ()), *datasets.TEST)
     if names := _shared_classes([x for x in used if is_custom(x)]):
@@ -98,9 +100,10 @@ def _shared_classes(names: list[str]) -> list[str]:
     return first.thing_classes
 
 
-def register(entry: Entry) -> None:
-    """Register one entry with Detectron2, in place of an earlier one of its name. One that is
-    malformed, lacks its files or has the name of another data set is a ConfigError."""
+def register(entry: Entry, keep: Callable[[str], Kept] = keep_labels) -> None:
+    """Register one entry with Detectron2, in place of an earlier one of its name; ``keep`` reads
+    its json. One that is malformed, lacks its files or has the name of another data set is a
+    ConfigError."""
     if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
         raise ConfigError(f"An entry of DATASETS.CUSTOM has {', '.join(FIELDS)}; this is {entry}.")
     name, json_file, images = (entry[field] for field in FIELDS)
@@ -108,7 +111,7 @@ def register(entry: Entry) -> None:
         raise ConfigError(f"The fields of DATASETS.CUSTOM are text; this is {entry}.")
     if "://" not in images and not os.path.isdir(images):
         raise ConfigError(f"The image folder {images} of data set {name} does not exist.")
-    kept = keep_labels(json_file)
+    kept = keep(json_file)
     if name in DatasetCatalog:
         if not is_custom(name):
             raise ConfigError(f"DATASETS.CUSTOM: a data set is already called {name}; rename it.")
@@ -160,7 +163,12 @@ def to_dicts(content: dict[str, Any], images: str) -> list[dict[str, Any]]:
         path, size = os.path.join(images, x["file_name"]), {k: x[k] for k in ("height", "width")}
         dicts[x["id"]] = {"file_name": path, "image_id": x["id"], **size, "annotations": []}
     for x in content["annotations"]:
-        box = {"bbox": x["bbox"], "bbox_mode": BoxMode.XYWH_ABS}
-        fields = {"category_id": classes[x["category_id"]], "iscrowd": x["iscrowd"]}
-        dicts[x["image_id"]]["annotations"].append(box | fields)
+        dicts[x["image_id"]]["annotations"].append(
+            {
+                "bbox": x["bbox"],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": classes[x["category_id"]],
+                "iscrowd": x["iscrowd"],
+            }
+        )
     return [*dicts.values()]

@@ -1,7 +1,9 @@
-"""The usable part of a COCO json, read once in a process and kept for whoever asks next.
+"""The usable part of a COCO json, read once and kept for whoever asks next.
 
 It is asked for when data are registered, when training loads them and at every evaluation. What is
-kept is packed: a tenth of the memory of its objects, and of the time to make them anew.
+kept is packed: a tenth of the memory of its objects, and of the time to make them anew. Other
+processes of the machine get it from the one that has read it: those that it starts as an argument,
+and those of torchrun by :mod:`.shared_labels`.
 """
 
 import gc
@@ -14,10 +16,10 @@ from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
-from .coco_json import REQUIRED, Json, classes_of, clean, read_coco_json
+from .coco_json import REQUIRED, Json, classes_of, clean_complete, read_coco_json
 
-# Of an annotation; what else it has, such as its mask, nobody here looks at.
-FIELDS = {*REQUIRED["annotations"], "bbox", "area", "iscrowd"}
+# What is kept of each part; what else an annotation has, such as its mask, nobody here looks at.
+FIELDS = REQUIRED | {"annotations": (*REQUIRED["annotations"], "bbox", "area", "iscrowd")}
 
 
 @contextmanager
@@ -42,12 +44,12 @@ class Kept(NamedTuple):
     packed: bytes
 
 
-_kept: dict[str, Kept] = {}  # by path
+KEPT: dict[str, Kept] = {}  # by path
 
 
 @uncollected()
 def usable_labels(path: str) -> tuple[Json, Counter[str]]:
-    """Return what can be used of a COCO json, of annotations ``FIELDS``, as objects of the caller's
+    """Return what can be used of a COCO json, ``FIELDS`` of each part, as objects of the caller's
     own, and count what is left out; see :func:`~.coco_json.read_coco_json`, also for errors, and
     :func:`~.coco_json.clean`."""
     content, dropped = marshal.loads(keep_labels(path).packed)
@@ -58,19 +60,20 @@ def usable_labels(path: str) -> tuple[Json, Counter[str]]:
 def keep_labels(path: str) -> Kept:
     """Read and clean a COCO json, unless that was done and the file is the same, see
     :func:`usable_labels`."""
-    state = _state(path)
-    if path not in _kept or _kept[path].state != state:
-        content, dropped = clean(read_coco_json(path))
-        for part in ("images", "annotations"):
-            fields = FIELDS if part == "annotations" else set(REQUIRED[part])
-            for entry in content[part]:
-                for field in entry.keys() - fields:
-                    del entry[field]
-        kept = {part: content[part] for part in REQUIRED}
-        _kept[path] = Kept(
-            state, classes_of(kept), len(kept["images"]), marshal.dumps((kept, dict(dropped)))
-        )
-    return _kept[path]
+    if not is_kept(path):
+        state = _state(path)
+        content, dropped = clean_complete(read_coco_json(path))
+        for part, fields in FIELDS.items():
+            content[part] = [{k: x[k] for k in fields} for x in content[part]]
+        content = {part: content[part] for part in FIELDS}
+        packed = marshal.dumps((content, dict(dropped)))
+        KEPT[path] = Kept(state, classes_of(content), len(content["images"]), packed)
+    return KEPT[path]
+
+
+def is_kept(path: str) -> bool:
+    """Tell whether this process has no need to read a json, see :func:`keep_labels`."""
+    return path in KEPT and KEPT[path].state == _state(path)
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -52,11 +52,12 @@ def report_empty(dicts: Sequence[dict]) -> None:
 
 
 def _problem_of_box(annotation: dict, sample: dict) -> str:
-    if annotation.get("bbox_mode") not in _MODES:
+    mode = annotation.get("bbox_mode")
+    if mode not in _MODES:
         return ""
-    box = [float(x) for x in annotation["bbox"]]
-    if len(box) == 4:
-        box = BoxMode.convert(box, annotation["bbox_mode"], BoxMode.XYWH_ABS)
+    box = [*map(float, annotation["bbox"])]
+    if mode == BoxMode.XYXY_ABS and len(box) == 4:
+        box = BoxMode.convert(box, mode, BoxMode.XYWH_ABS)
     return box_problem(box, sample["width"], sample["height"])
 
 

@@ -4,6 +4,7 @@ evaluate."""
 import argparse
 import logging
 import sys
+from functools import partial
 
 import torch
 from detectron2.config import CfgNode
@@ -12,12 +13,13 @@ from detectron2.engine import default_argument_parser, default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..config_file import find_config, num_classes_of, read_config, settings_of
+from ..config_file import Config, find_config, num_classes_of, read_config, settings_of
 from ..data.custom import add_flags, entries_of_flags, use_custom_datasets
+from ..data.labels import KEPT, Kept
 from ..errors import ConfigError, one_sentence_errors
 from .checkpoint import SafeCheckpointer, check_same_classes
 from .checks import check_class_override, check_config, check_weights, scaling_advice
-from .launch import go_on_after_restart, launch
+from .launch import go_on_after_restart, is_under_torchrun, launch
 from .lazy import trainer_for
 from .schedule import fit_schedule
 from .screen import Summary, start_logs
@@ -31,10 +33,8 @@ def parser() -> argparse.ArgumentParser:
 
 def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     """Go from the flags to the trainer and the settings it is made with; raise a ConfigError if
-    they make no sense."""
-    if not args.config_file:
-        raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
-    config = read_config(args.config_file, args.opts)
+    they make no sense. All worker processes have to call it."""
+    config = _read(args)
     named = num_classes_of(config)
     use_custom_datasets(config, entries_of_flags(args), training=not args.eval_only)
     check_class_override(args.opts, named, num_classes_of(config))
@@ -51,6 +51,12 @@ def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
     if not args.eval_only:
         fit_schedule(cfg)
     return trainer_for(config), cfg
+
+
+def _read(args: argparse.Namespace) -> Config:
+    if not args.config_file:
+        raise ConfigError("No config is given; use --config-file with a .yaml or .py file.")
+    return read_config(args.config_file, args.opts)
 
 
 def evaluate(trainer_class: type[Trainer], cfg: CfgNode, *, resume: bool) -> dict:
@@ -105,8 +111,10 @@ def main(args: argparse.Namespace) -> dict | None:
     return trainer.last_results
 
 
-def work(args: argparse.Namespace) -> None:
-    """Run :func:`main` in a worker process, whose errors end it with their sentence."""
+def work(kept: dict[str, Kept], args: argparse.Namespace) -> None:
+    """Run :func:`main` in a worker process, whose errors end it with their sentence; ``kept`` is
+    what the process that has started it has read of jsons."""
+    KEPT.update(kept)
     with one_sentence_errors():
         main(args)
 
@@ -114,9 +122,10 @@ def work(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check the flags and the config, then start the worker processes."""
     args.config_file = args.config_file and find_config(args.config_file)
-    _, cfg = prepare(args)
+    # The workers of torchrun are there already: they check together, and one reads for all.
+    cfg = settings_of(_read(args)) if is_under_torchrun() else prepare(args)[1]
     if not args.eval_only:
         go_on_after_restart(args, cfg.OUTPUT_DIR)
     if not torch.cuda.is_available():
         print("No GPU found: running on the CPU.", file=sys.stderr, flush=True)
-    launch(work, args, cfg.MODEL.DEVICE)
+    launch(partial(work, dict(KEPT)), args, cfg.MODEL.DEVICE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -30,13 +31,17 @@ class CocoEvaluator(COCOEvaluator):
     every IoU ("AP50", "AP55", ... "AP95"), and "oLRP" with its part "oLRP_loc" (:mod:`.lrp`).
 
     Without any detection AP is 0, and NaN only where there is no ground truth. Data sets of
-    ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable.
+    ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable. Worker processes
+    that send their detections to the first one have no ground truth.
     """
 
-    def __init__(self, dataset_name: str, *args, **kwargs):
-        super().__init__(NOTHING if is_custom(dataset_name) else dataset_name, *args, **kwargs)
-        if is_custom(dataset_name):
-            self._metadata = MetadataCatalog.get(dataset_name)
+    def __init__(self, dataset_name: str, tasks=None, distributed: bool = True, *args, **kwargs):
+        only_detects = distributed and not comm.is_main_process()
+        has_file = not only_detects and not is_custom(dataset_name)
+        name = dataset_name if has_file else NOTHING
+        super().__init__(name, tasks, distributed, *args, **kwargs)
+        self._metadata = MetadataCatalog.get(dataset_name)
+        if not (only_detects or has_file):
             self._coco_api = custom_ground_truth(dataset_name)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None) -> dict[str, float]:

@@ -99,11 +99,16 @@ def _torchrun_worker(main: Callable, args, device: str) -> None:
         torch.distributed.destroy_process_group()
 
 
+def is_under_torchrun() -> bool:
+    """Tell whether this process is one of the workers that torchrun has started."""
+    return {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+
+
 def launch(main: Callable, args, device: str) -> None:
     """Call ``main(args)`` in every worker process. Under torchrun (its environment variables are
     set) this process is one of them; otherwise ``args.num_gpus`` processes are started on each of
     ``args.num_machines`` machines. ``device`` is that of the model, ``MODEL.DEVICE``."""
-    if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+    if is_under_torchrun():
         _torchrun_worker(main, args, device)
         return
     num_workers = max(1, args.num_gpus)

@@ -34,16 +34,21 @@ def optimal_lrp(ground_truth: COCO, detections: COCO) -> OptimalLRP:
         parameters.iouThrs, parameters.maxDets = np.array([TAU]), [100]
         parameters.areaRng, parameters.areaRngLbl = [[0, math.inf]], ["all"]
         coco_eval.evaluate()
-    of_classes = (_of_class(coco_eval, k) for k in parameters.catIds)
+    # COCOeval has all images of the first class, then those of the next one.
+    number = len(parameters.imgIds)
+    of_classes = (
+        _of_class(coco_eval, [x for x in coco_eval.evalImgs[k * number : (k + 1) * number] if x])
+        for k in range(len(parameters.catIds))
+    )
     known = np.array([x for x in of_classes if x is not None]).reshape(-1, 2)
     # A class without a right detection has no localization error.
     columns = [x[~np.isnan(x)] for x in known.T]
     return OptimalLRP(*(float(x.mean()) if x.size else math.nan for x in columns))
 
 
-def _of_class(coco_eval: COCOeval, category: int) -> tuple[float, float] | None:
-    """Return oLRP and localization error of a class; None without ground truth."""
-    images = [x for x in coco_eval.evalImgs if x and x["category_id"] == category]
+def _of_class(coco_eval: COCOeval, images: list[dict]) -> tuple[float, float] | None:
+    """Return oLRP and localization error of a class from what COCOeval says of the images with
+    objects or detections of it; None without ground truth."""
     num_truths = sum(int((x["gtIgnore"] == 0).sum()) for x in images)
     if not num_truths:
         return None

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..config_file import Config, to_yaml
 from ..data.augmentation import train_mapper
+from ..data.labels import uncollected
 from ..data.loader import GROUP_SIZE, build_train_loader, build_validation_loader
 from ..data.unusable import drop_unusable_boxes, report_empty
 from ..errors import ConfigError
@@ -138,6 +139,7 @@ class Trainer(DefaultTrainer):
         }
 
     @classmethod
+    @uncollected()
     def build_train_loader(cls, cfg: CfgNode):
         """See :func:`~scopenet.data.loader.build_train_loader`; a group is what a worker of
         ``SOLVER.REFERENCE_WORLD_SIZE`` has of a batch, if that is given."""

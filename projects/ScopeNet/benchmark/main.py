@@ -1,6 +1,7 @@
 """What ``benchmark.py`` does: build the detectors, run the suites, write JSON, tables and plots."""
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from .contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contest
 from .deployment import DeploymentSuite
 from .loading import LoadingSuite
 from .plots import draw_areas, draw_boxes
-from .report import markdown
+from .report import GPU_RATE, markdown
 from .results import Results, describe
 from .suites import BOXES, Settings, all_suites
 from .throughput import ThroughputSuite
@@ -33,6 +34,21 @@ def named_config(text: str) -> tuple[str, str]:
     if not (name and config) or ":" in name:
         raise argparse.ArgumentTypeError(f"{text} is not NAME=CONFIG")
     return name, config
+
+
+def positive(text: str) -> float:
+    """Read a positive, finite number.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
         "--precision", default="float32", choices=("float32", "float16", "bfloat16")
     )
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement")
+    parser.add_argument("--gpu-rate", type=positive, metavar="IMAGES/S", help="what one GPU trains "
+                        "on, at the 1x schedule 2 by the seconds of an iteration: the suite "
+                        "loading then says how many loader processes it needs")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
     return parser
 
@@ -91,6 +110,8 @@ def benchmark(args: argparse.Namespace) -> Results:
         "precision": args.precision,
         "repeats": str(args.repeats),
     }
+    if args.gpu_rate:
+        about[GPU_RATE] = f"{args.gpu_rate:g}"
     results = Results(about, [describe(x) for x in contestants], [])
     others = LoadingSuite(), DeploymentSuite(), ThroughputSuite(), VariantsSuite()
     suites = {x.name: x for x in others}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from .loading import IMAGES_PER_GPU, TO_THE_BATCH, processes_per_gpu
 from .results import Results
 
 # Largest ratios of ScopeNet's time to a peer's that count as fast, by peer, suite and boxes per
@@ -27,6 +28,7 @@ DEPLOYMENT_TARGETS = {
     "OpenVINO bfloat16": 0.42,
     "OpenVINO int8": 0.23,
 }
+GPU_RATE = "images/s of one GPU"  # of what is said about the run
 CASE = ["batch", "height", "width", "boxes"]
 
 
@@ -130,6 +132,17 @@ def by_lap(table: pd.DataFrame, suite: str) -> pd.DataFrame:
     return _without_boxes(pd.DataFrame(rows))
 
 
+def loader_processes(table: pd.DataFrame, gpu_rate: float) -> pd.DataFrame:
+    """Show how many loader processes a GPU needs that trains on ``gpu_rate`` images/s."""
+    rows = []
+    for _, x in table[table["suite"] == "loading"].iterrows():
+        seconds = x["laps"][TO_THE_BATCH]
+        row = {"images/s of one process": f"{1 / seconds:.0f}", GPU_RATE: f"{gpu_rate:g}"}
+        row["seconds of a 1x iteration"] = f"{IMAGES_PER_GPU / gpu_rate:.3g}"
+        rows.append(row | {"processes per GPU": processes_per_gpu(gpu_rate, seconds)})
+    return pd.DataFrame(rows)
+
+
 def above_bounds(table: pd.DataFrame, suite: str) -> pd.DataFrame:
     """Show what share of a step is above each of its bounds, and of inference outside of backbone
     and head by the step's own laps; a row per batch and detector."""
@@ -170,6 +183,9 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     table = results.table()
     yield "Networks", networks(results)
     yield "Loading, one process", by_lap(table, "loading")
+    if gpu_rate := results.about.get(GPU_RATE):
+        title = "Loader processes of a GPU (its images/s by those of one process, rounded up)"
+        yield title, loader_processes(table, float(gpu_rate))
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
     yield "Deployment, one image of 480×640", deployed(table)
