@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from builders import write_training
 from miniature import VAL, mini_datasets, one_thread
-from object_store import object_store
+from object_store import SETTINGS, object_store
 
 from scopenet import cli
 from scopenet.predict.cluster import TRIES, Attempts, shard_rows
@@ -107,7 +107,7 @@ def cluster():
     """Two cores of a cluster of Ray, of this machine; yields its address."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests", "OMP_NUM_THREADS": "1"}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    environment["RAY_worker_niceness"] = "0"
+    environment |= {"RAY_worker_niceness": "0", **SETTINGS}
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     start = ["start", "--head", "--num-cpus", "2", "--port", "6391", "--include-dashboard", "false"]
     start += ["--object-store-memory", str(100 * 2**20)]
