@@ -19,6 +19,9 @@ class Folder(Protocol):
     def names(self) -> list[str]:
         """List the names of the files, in no order."""
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file is there."""
+
     def read(self, name: str) -> bytes:
         """Return what is in a file."""
 
@@ -45,6 +48,9 @@ class LocalFolder:
     def names(self) -> list[str]:
         return [x.name for x in self.path.iterdir() if not x.name.startswith(UNFINISHED)]
 
+    def has(self, name: str) -> bool:
+        return (self.path / name).exists()
+
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 
@@ -69,6 +75,9 @@ class RemoteFolder:
         with refused(f"{self.uri} cannot be listed"):
             return [x.base_name for x in _list(self.system, self.path)]
 
+    def has(self, name: str) -> bool:
+        return self.system.get_file_info(f"{self.path}/{name}").is_file
+
     def read(self, name: str) -> bytes:
         with self.system.open_input_stream(f"{self.path}/{name}") as f:
             return f.read()
@@ -87,7 +96,7 @@ class RemoteFolder:
                 stream.write(piece)
 
     def remove(self, name: str) -> None:
-        if name in self.names():
+        if self.has(name):
             self.system.delete_file(f"{self.path}/{name}")
 
 

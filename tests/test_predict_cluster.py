@@ -252,6 +252,7 @@ def test_what_cannot_be(folder, tmp_path, monkeypatch, more, said):
     more = [str(tmp_path / x) if x == "PHOTOS.tar" else x for x in more]
     with pytest.raises(SystemExit, match=said):
         cli.run("predict", flags(folder, tmp_path / "out", *more))
+    assert not (tmp_path / "out/_run.json").exists() or "cluster" in said
 
 
 def test_flags_of_the_other_engine(folder, tmp_path):

@@ -25,7 +25,8 @@ def test_files_are_there_whole_or_not_at_all(name):
     assert folder.names() == []
     with folder.writing("a.txt") as path:
         path.write_text("first")
-        assert folder.names() == []
+        assert folder.names() == [] and not folder.has("a.txt")
+    assert folder.has("a.txt")
     assert (folder.names(), folder.read("a.txt")) == (["a.txt"], b"first")
     with pytest.raises(KeyboardInterrupt), folder.writing("a.txt") as path:
         path.write_text("sec")
@@ -36,7 +37,7 @@ def test_files_are_there_whole_or_not_at_all(name):
     assert open_folder(name).read("a.txt") == b"second"
     folder.remove("a.txt")
     folder.remove("a.txt")
-    assert folder.names() == []
+    assert folder.names() == [] and not folder.has("a.txt")
 
 
 def test_files_are_listed_by_addresses_that_can_be_read(query):

@@ -31,7 +31,7 @@ class Attempts:
 
     def __init__(self, folder: Folder, number: int):
         self.folder, self.name = folder, f"_trying-{number:06d}.json"
-        self.has_failed = self.name in folder.names()
+        self.has_failed = folder.has(self.name)
         known = json.loads(folder.read(self.name)) if self.has_failed else {}
         self.deaths = {int(index): count for index, count in known.items()}
         if not self.has_failed:
@@ -118,10 +118,6 @@ def look_at_many_with_ray(args: argparse.Namespace) -> None:
     import_extra("ray.data", "ray")
     _check(args)
     run = begin_run(args)
-    if any(x.paths is None for x in run.sources):
-        raise ConfigError(
-            "--engine ray takes no tar files, as they cannot be divided; leave it out."
-        )
     folder = str(run.folder)  # absolute, as Ray's processes start in a folder of their own
     folder = folder if is_uri(folder) else os.path.abspath(folder)
     shards = [
@@ -140,9 +136,13 @@ def look_at_many_with_ray(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Load the detector once here, so that what is wrong with it is said before anything starts."""
+    """Say what is wrong with the flags and the detector before anything starts."""
     from .command import load_detector
 
+    if any(x.lower().endswith(".tar") for x in args.input):
+        raise ConfigError(
+            "--engine ray takes no tar files, as they cannot be divided; leave it out."
+        )
     if args.worker_cpus is not None and args.worker_cpus < 1:
         raise ConfigError(f"--worker-cpus must be at least 1, got {args.worker_cpus}.")
     here = copy(args)

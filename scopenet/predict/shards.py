@@ -59,7 +59,7 @@ def num_whole(total: int, whole: Collection[int], size: int) -> int:
 def begin(folder: Folder, run: dict[str, Any], resume: bool) -> None:
     """Note what a run is started with, or find out that the folder is the one to go on with; a
     ConfigError says that it holds another run, or one that would be written over."""
-    if RUN not in folder.names():
+    if not folder.has(RUN):
         if whole_shards(folder):
             raise ConfigError(f"{folder} holds detections of another program; name another folder.")
         return write_text(folder, RUN, json.dumps(run))
