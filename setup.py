@@ -48,13 +48,13 @@ ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
-RAY = ["ray[data]>=2.40", *PARQUET]  # predict --engine ray
+RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
 # A new minor version of ruff may format differently: it is raised by hand, in a commit of its own.
-TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.1", "pytest>=8.4"]
+TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.2", "pytest>=8.4"]
 DEV = [*TESTS, "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
 setup(

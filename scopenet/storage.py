@@ -4,6 +4,8 @@ files of both; needs pyarrow for the latter only."""
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,13 +140,22 @@ def files_in(uri: str) -> list[str]:
 
 
 def _open(uri: str) -> tuple[Any, str]:
-    fs = import_extra("pyarrow.fs", EXTRA)
+    """Return the file system of an address, and the path in it, whatever characters it has."""
+    import_extra("pyarrow.fs", EXTRA)
+    address, mark, query = uri.partition("?")
+    scheme, _, place = address.partition("://")
+    bucket, _, inner = place.partition("/")
     try:
-        system, path = fs.FileSystem.from_uri(uri)
+        system, root = _connect(f"{scheme}://{bucket}{mark}{query}")
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"{uri} is no address that can be opened ({reason}).") from error
-    return system, path.rstrip("/")
+    return system, f"{root.rstrip('/')}/{inner}".rstrip("/")
+
+
+@cache  # once for all the images of a store: each has connections of its own
+def _connect(root: str) -> tuple[Any, str]:
+    return import_module("pyarrow.fs").FileSystem.from_uri(root)
 
 
 def _list(system: Any, path: str) -> list[Any]:

@@ -168,6 +168,16 @@ def mini_datasets(folder: Path, *, num_images: int = 8, **options) -> Iterator[N
         yield
 
 
+def write_photos(folder: Path, count: int, *, damaged: int) -> None:
+    """Write `000.png`, `001.png`, ... into a new folder: a validation image of
+    :func:`mini_datasets`, which are in the folder above, upright and turned; one is damaged."""
+    folder.mkdir()
+    photo = np.asarray(Image.open(folder.parent / VAL / "000000000001.png"))
+    for i in range(count):
+        Image.fromarray(np.rot90(photo, i) if i % 3 else photo).save(folder / f"{i:03d}.png")
+    (folder / f"{damaged:03d}.png").write_bytes(b"no image")
+
+
 def mini_overrides(output_dir: Path, *more: str) -> list[str]:
     """A tiny run of a YAML config on the data of :func:`mini_datasets`; ``more`` comes last."""
     return [

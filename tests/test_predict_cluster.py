@@ -9,14 +9,13 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from builders import write_training
-from miniature import VAL, mini_datasets, one_thread
+from miniature import mini_datasets, one_thread, write_photos
 from object_store import SETTINGS, object_store
 
 from scopenet import cli
+from scopenet.errors import ImageError
 from scopenet.predict.cluster import TRIES, Attempts, shard_rows
 from scopenet.predict.shards import Numbered, write_shards
 from scopenet.predict.sources import Item
@@ -44,8 +43,6 @@ class Deadly:
             self.seen.append(image)
             if image in self.deadly:
                 raise Died
-            from scopenet.errors import ImageError
-
             yield ImageError(f"{image} is empty")
 
 
@@ -92,12 +89,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     with mini_datasets(folder), one_thread():
         write_training(folder)
-        photo = cv2.imread(str(folder / VAL / "000000000001.png"))
-        (folder / "photos").mkdir()
-        for i in range(COUNT):
-            turned = np.rot90(photo, i) if i % 3 else photo
-            cv2.imwrite(str(folder / f"photos/{i:03d}.png"), np.ascontiguousarray(turned))
-        (folder / "photos/007.png").write_bytes(b"no image")
+        write_photos(folder / "photos", COUNT, damaged=7)
         cli.run("predict", flags(folder, folder / "expected", engine="local"))
         yield folder
 

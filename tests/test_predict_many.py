@@ -9,11 +9,9 @@ import tarfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from builders import write_training
-from miniature import VAL, mini_datasets, one_thread
+from miniature import mini_datasets, one_thread, write_photos
 from object_store import object_store
 from pyarrow import parquet, table
 from zoos import refusal
@@ -32,12 +30,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("many")
     with mini_datasets(folder), one_thread():
         write_training(folder)
-        photo = cv2.imread(str(folder / VAL / "000000000001.png"))
-        (folder / "photos").mkdir()
-        for i in range(12):
-            turned = np.rot90(photo, i) if i % 3 else photo
-            cv2.imwrite(str(folder / f"photos/{i:03d}.png"), np.ascontiguousarray(turned))
-        (folder / "photos/005.png").write_bytes(b"no image")
+        write_photos(folder / "photos", 12, damaged=5)
         yield folder
 
 
@@ -93,6 +86,15 @@ def test_sources_that_give_nothing(tmp_path, name, content, said):
         (tmp_path / name).write_bytes(content)
     message = refusal(find_sources, [str(tmp_path / name)], tmp_path)
     assert said in message and name in message
+
+
+def test_addresses_without_what_reads_them(tmp_path, monkeypatch):
+    """That is said at once, and not of every image of a list."""
+    monkeypatch.setitem(sys.modules, "pyarrow.fs", None)
+    (tmp_path / "list.txt").write_text("/a.jpg\nfile:///b.jpg\n")
+    find_sources([str(tmp_path / "list.txt")])
+    (tmp_path / "list.txt").write_text("/a.jpg\ns3://bucket/b.jpg\n")
+    assert "pyarrow.fs is missing here" in refusal(find_sources, [str(tmp_path / "list.txt")])
 
 
 def test_a_json_needs_the_folder_of_its_images(tmp_path):
@@ -184,6 +186,20 @@ def test_an_interrupted_shard_is_not_there(tmp_path):
     assert [x.name for x in sorted(tmp_path.iterdir())] == [
         "detections-000000.jsonl", "detections-000001.jsonl"]  # fmt: skip
     assert rows_of(tmp_path) == [{"path": str(i), "error": None} for i in range(4)]
+
+
+def test_a_shard_waits_for_its_failures(tmp_path):
+    """A shard that is there is not looked at again, so its failures have to be there before."""
+
+    class Full(LocalFolder):
+        def writing(self, name):
+            if name.startswith("_failures"):
+                raise OSError(28, "No space left on device")
+            return super().writing(name)
+
+    with pytest.raises(OSError):
+        list(write_shards([Numbered(0, {"error": "it is empty"})], Full(tmp_path), "jsonl"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the command ----------------------------------------------------------------------------------

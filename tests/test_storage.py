@@ -5,7 +5,7 @@ from object_store import object_store
 from zoos import refusal
 
 from scopenet.errors import ConfigError
-from scopenet.storage import files_in, local_path, open_folder, read_file
+from scopenet.storage import _connect, files_in, local_path, open_folder, read_file
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,24 @@ def test_files_are_listed_by_addresses_that_can_be_read(query):
     assert files_in(f"s3://shelf/absent{query}") == []
     with pytest.raises(FileNotFoundError):
         read_file(f"s3://shelf/listed/d.txt{query}")
+
+
+def test_names_may_have_any_characters(query):
+    """Spaces and percent signs are no part of an address's syntax here."""
+    folder = open_folder(f"s3://shelf/a b/50%20 #1{query}")
+    with folder.writing("ü 1%.png") as path:
+        path.write_text("found")
+    (address,) = files_in(f"s3://shelf/a b/50%20 #1{query}")
+    assert address == f"s3://shelf/a b/50%20 #1/ü 1%.png{query}" and read_file(address) == b"found"
+
+
+def test_a_store_is_connected_to_once(query):
+    open_folder(f"s3://shelf/once{query}")
+    before = _connect.cache_info().misses
+    for i in range(3):
+        with pytest.raises(FileNotFoundError):
+            read_file(f"s3://shelf/once/{i}{query}")
+    assert _connect.cache_info().misses == before
 
 
 def test_places_that_cannot_be(tmp_path, query):

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator
 from copy import copy
+from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -103,9 +104,9 @@ class Worker:
 
 
 def _load(args: argparse.Namespace, started_in: str) -> Detector:
-    from .. import registration  # noqa: F401  of a process that the program did not start
     from .command import load_detector
 
+    import_module("scopenet.registration")  # this process was not started by the program
     if os.path.isdir(started_in):  # of a machine with the same files: relative paths start there
         os.chdir(started_in)
     return load_detector(args)

@@ -163,23 +163,28 @@ def look_at_frames(args: argparse.Namespace, look: Look) -> tuple[int, int]:
     return count, expected - count if is_cut else 0
 
 
+def run_many(args: argparse.Namespace) -> None:
+    """Look at very many images, by the engine that is named."""
+    if not (args.input and args.output) or args.json or args.images_json or args.tile:
+        raise ConfigError(
+            "--format goes with --input and --output, and without --json, --images-json and --tile."
+        )
+    if args.engine == "ray":
+        import_extra("pyarrow", "ray")
+        from .cluster import look_at_many_with_ray
+
+        look_at_many_with_ray(args)
+    elif args.worker_cpus is not None:
+        raise ConfigError("--worker-cpus is of --engine ray.")
+    else:
+        look_at_many(args, load_detector(args))
+
+
 def run(args: argparse.Namespace) -> None:
     """Look at everything that the flags name, and write what is found. Images that were left out
     are a ConfigError at the end."""
     if args.format:
-        if not (args.input and args.output) or args.json or args.images_json or args.tile:
-            raise ConfigError(
-                "--format goes with --input and --output, and without --json, --images-json and "
-                "--tile."
-            )
-        if args.engine == "ray":
-            import_extra("pyarrow", "ray")
-            from .cluster import look_at_many_with_ray
-
-            return look_at_many_with_ray(args)
-        if args.worker_cpus:
-            raise ConfigError("--worker-cpus is of --engine ray.")
-        return look_at_many(args, load_detector(args))
+        return run_many(args)
     if args.resume or args.engine != "local":
         raise ConfigError(f"--{'resume' if args.resume else 'engine'} is of runs with --format.")
     args.output = args.output and Path(args.output)

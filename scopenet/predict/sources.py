@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, import_extra, refused
 from ..images import IMAGE_SUFFIXES, find_images
-from ..storage import files_in, is_uri, read_file
+from ..storage import files_in, is_uri, local_path, read_file
 
 
 class Item(NamedTuple):
@@ -53,6 +53,8 @@ def find_sources(inputs: Sequence[str], images: str | Path | None = None) -> lis
             source = Source(name, [str(x) for x in find_images([name])])
         if source.paths == []:
             raise ConfigError(f"{name} names no image.")
+        if any(is_uri(local_path(x)) for x in source.paths or ()):
+            import_extra("pyarrow.fs", "parquet")  # or else no image could be read
         sources.append(source)
     return sources
 
