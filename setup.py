@@ -47,6 +47,7 @@ DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
+FAST_EVAL = ["faster-coco-eval>=1.8"]  # evaluation
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
@@ -77,11 +78,15 @@ setup(
         "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
+        "fast-eval": FAST_EVAL,
         "web": WEB,
         "onnx": ONNX,
         "openvino": OPENVINO,
         "parquet": PARQUET,
         "ray": RAY,
-        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,ray,web]"],
+        "dev": [
+            *DEV,
+            "scopenet[analysis,convert,data,experiments,fast-eval,onnx,openvino,parquet,ray,web]",
+        ],
     },
 )

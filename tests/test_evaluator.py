@@ -5,10 +5,12 @@ import io
 import json
 import logging
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
 from detectron2.data import Metadata, MetadataCatalog
+from detectron2.evaluation import coco_evaluation
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -147,3 +149,42 @@ def test_optimal_lrp_takes_one_threshold_for_all_images():
     truths = coco((EXACT,), (EXACT, 1.0, second), num_images=2)
     detections = coco((EXACT, 0.6), (FAR, 0.7, second), (EXACT, 0.5, second), num_images=2)
     assert optimal_lrp(truths, detections) == pytest.approx((1 / 3, 0.0))
+
+
+def random_boxes(rng, number: int, num_images: int) -> list[tuple]:
+    boxes = []
+    for score in rng.integers(0, 100, number) / 100:  # many are equal
+        corner, size = rng.integers(0, 200, 2), rng.integers(8, 150, 2)
+        values = {"image_id": int(rng.integers(num_images)) + 1}
+        values |= {"category_id": int(rng.integers(2)) + 1, "iscrowd": int(rng.random() < 0.05)}
+        boxes.append(([*map(int, (*corner, *size))], float(score), values))
+    return boxes
+
+
+def test_the_faster_evaluation_gives_the_figures_of_pycocotools(monkeypatch, tmp_path):
+    rng, num_images = np.random.default_rng(0), 20
+    truths = random_boxes(rng, 150, num_images)
+    found = []
+    for (x, y, w, h), _, values in truths:  # near the truth, and anywhere
+        near = [x + int(rng.integers(-9, 9)), y, w + int(rng.integers(-7, 7)), h]
+        found.append((near, float(rng.integers(100) / 100), values | {"iscrowd": 0}))
+    found += [(box, score, x | {"iscrowd": 0}) for box, score, x in random_boxes(rng, 200, 20)]
+    (tmp_path / "truth.json").write_text(
+        json.dumps(coco(*truths, num_images=num_images).dataset | {"info": {}})
+    )
+    detections = coco(*found, num_images=num_images).dataset["annotations"]
+    keys = ("image_id", "category_id", "bbox", "score")
+    of_images = [{"instances": [{k: x[k] for k in keys} for x in detections]}]
+    metadata = Metadata(name="some", json_file=str(tmp_path / "truth.json"))
+    monkeypatch.setitem(MetadataCatalog.data, "some", metadata)
+    figures, used = [], []
+    for is_installed in (False, True):
+        monkeypatch.setattr(coco_evaluation, "COCOeval_opt", COCOeval)
+        monkeypatch.setattr(evaluator, "find_spec", lambda name, found=is_installed: found)
+        of_dataset = CocoEvaluator("some", tasks=("bbox",), distributed=False)
+        used.append(coco_evaluation.COCOeval_opt.__name__)
+        of_dataset._predictions = deepcopy(of_images)
+        figures.append(of_dataset.evaluate()["bbox"])
+    assert used == ["COCOeval", "COCOeval_faster"]
+    assert 20 < figures[0]["AP"] < 80 and len(figures[0]) > 15
+    assert figures[1] == pytest.approx(figures[0], abs=1e-10, nan_ok=True)

@@ -347,6 +347,18 @@ def test_formats_of_pytorch(network, tmp_path, photos, format_name, load):
         assert b"site-packages" not in contents and b"graph.py" not in contents
 
 
+def assert_batched_is_single(path: Path) -> None:
+    """Of images of several sizes, three of which are worked on at a time."""
+    images = [photo(*size, seed=i) for i, size in enumerate([(90, 130), (64, 96), (130, 70)] * 3)]
+    single, batched = Predictor(path), Predictor(path, batch_size=3, num_threads=2)
+    for ours, image in zip(batched(images), images, strict=True):
+        found, expected = ours["instances"], single(image)["instances"]
+        assert found.pred_classes.tolist() == expected.pred_classes.tolist() and len(found) > 3
+        boxes = found.pred_boxes.tensor, expected.pred_boxes.tensor
+        torch.testing.assert_close(*boxes, rtol=0, atol=1e-3)
+        torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_onnx_and_openvino(network, tmp_path, photos):
     import openvino
@@ -365,6 +377,7 @@ def test_onnx_and_openvino(network, tmp_path, photos):
         torch.testing.assert_close(
             found.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=0.01
         )
+        assert_batched_is_single(path)
         assert b"site-packages" not in path.read_bytes()
         report = json.loads((tmp_path / f"verification.{format_name}.json").read_text())
         assert report["on_images"]["matched"] == verification.on_images.matched

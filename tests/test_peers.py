@@ -60,3 +60,37 @@ def test_loss_normalizer_starts_at_the_first_batch(name):
     assert 0 < first < second < 100
     # Detectron2's own moving average would be at 270 (RetinaNet: 90) after the first batch.
     assert model.loss_normalizer == pytest.approx(0.9 * first + 0.1 * second)
+
+
+def positives_of_levels(name: str, side: float) -> tuple[list[int], float]:
+    """Count the positives of a square box of a peer per level, and find the largest distance to its
+    centre, in strides."""
+    node = load_lazy_config(name).model
+    node.num_classes = 1
+    model = instantiate(node)
+    low, high = 512 - side / 2, 512 + side / 2
+    truth = ground_truth([[low, low, high, high]], [0], image_size=(1024, 1024))
+    strides = (8, 16, 32, 64, 128)
+    anchors = model.anchor_generator([torch.zeros(1, 1, 1024 // x, 1024 // x) for x in strides])
+    (labels,), _ = model.label_anchors(anchors, [truth])
+    found = [x == 0 for x in labels.split([len(x) for x in anchors])]
+    distances = [
+        float((boxes.get_centers()[positive] - 512).abs().max()) / stride
+        for stride, boxes, positive in zip(strides, anchors, found, strict=True)
+        if positive.any()
+    ]
+    return [int(x.sum()) for x in found], max(distances)
+
+
+def test_on_finer_levels_boxes_are_where_half_of_them_were():
+    fcos, finer_fcos = "peers/FCOS_R_50_FPN_own_start.py", "finer_levels/FCOS.py"
+    expected = positives_of_levels(fcos, 200.0)
+    assert expected[0][1] > 1 and sum(expected[0]) == expected[0][1]
+    assert positives_of_levels(finer_fcos, 400.0) == expected
+    assert positives_of_levels(finer_fcos, 200.0)[0][1:] == [0, 0, 0, 0]
+    retinanet, finer = "peers/RetinaNet_R_50_FPN_own_start.py", "finer_levels/RetinaNet.py"
+    levels, of_half, same = (
+        [number > 0 for number in positives_of_levels(name, side)[0]]
+        for name, side in ((retinanet, 200.0), (finer, 400.0), (finer, 200.0))
+    )
+    assert of_half == levels == [False, *same[:-1]] and sum(levels) > 0

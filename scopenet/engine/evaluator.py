@@ -5,10 +5,11 @@ import contextlib
 import io
 import logging
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -32,13 +33,15 @@ class CocoEvaluator(COCOEvaluator):
 
     Without any detection AP is 0, and NaN only where there is no ground truth. Data sets of
     ``DATASETS.CUSTOM`` are evaluated without the annotations that are not usable. Worker processes
-    that send their detections to the first one have no ground truth.
+    that send their detections to the first one have no ground truth. The matching is done by
+    faster-coco-eval where it is installed.
     """
 
     def __init__(self, dataset_name: str, tasks=None, distributed: bool = True, *args, **kwargs):
         only_detects = distributed and not comm.is_main_process()
         has_file = not only_detects and not is_custom(dataset_name)
         name = dataset_name if has_file else NOTHING
+        use_faster_evaluation()
         super().__init__(name, tasks, distributed, *args, **kwargs)
         self._metadata = MetadataCatalog.get(dataset_name)
         if not (only_detects or has_file):
@@ -61,6 +64,15 @@ class CocoEvaluator(COCOEvaluator):
                 f"There are no {' or '.join(without)} objects: their AP is left empty (nan), not 0."
             )
         return results
+
+
+def use_faster_evaluation() -> None:
+    """Give Detectron2 the evaluation of faster-coco-eval, where that is installed, in the place of
+    its own compiled one, which a Detectron2 without compiled code lacks."""
+    if coco_evaluation.COCOeval_opt is COCOeval and find_spec("faster_coco_eval"):
+        from faster_coco_eval import COCOeval_faster
+
+        coco_evaluation.COCOeval_opt = COCOeval_faster
 
 
 def _precision_by_iou(coco_eval: COCOeval) -> dict[str, float]:

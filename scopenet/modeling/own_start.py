@@ -6,6 +6,7 @@ down, and as it is no part of a checkpoint, it does so again after a resume.
 """
 
 import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS
 from torch import Tensor
@@ -27,6 +28,20 @@ class OwnStart:
 
 class FCOSWithOwnStart(OwnStart, FCOS):
     """Is Detectron2's FCOS otherwise."""
+
+
+class FCOSOnFinerLevels(FCOSWithOwnStart):
+    """Has each level for distances of 8 to 16 strides, where Detectron2's FCOS has 4 to 8. Both are
+    counted in sizes of its anchors, and so is the radius of its positives, which stays as it is."""
+
+    def __init__(self, *, backbone, center_sampling_radius: float = 1.5, **options):
+        radius = center_sampling_radius / 2
+        super().__init__(backbone=backbone, center_sampling_radius=radius, **options)
+        shapes = backbone.output_shape()
+        strides = [shapes[name].stride for name in self.head_in_features]
+        self.anchor_generator = DefaultAnchorGenerator(
+            sizes=[[2 * x] for x in strides], aspect_ratios=[1.0], strides=strides
+        )
 
 
 class RetinaNetWithOwnStart(OwnStart, RetinaNet):
