@@ -48,6 +48,7 @@ ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
 FAST_EVAL = ["faster-coco-eval>=1.8"]  # evaluation
+TIMM = ["timm>=1.0.15", "huggingface-hub>=0.23"]  # backbones, docs/backbones.md
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
@@ -84,9 +85,10 @@ setup(
         "openvino": OPENVINO,
         "parquet": PARQUET,
         "ray": RAY,
+        "timm": TIMM,
         "dev": [
             *DEV,
-            "scopenet[analysis,convert,data,experiments,fast-eval,onnx,openvino,parquet,ray,web]",
+            "scopenet[analysis,convert,data,experiments,fast-eval,onnx,openvino,parquet,ray,timm,web]",
         ],
     },
 )

@@ -9,10 +9,12 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     node.NUM_CLASSES = 80
 
-    # Head (figure 2). CONV_DIM is the width of both towers; NORM is "" or "GN" (table 4).
+    # Head (figure 2). CONV_DIM is the width of both towers; NORM is "" or "GN" (table 4); SEPARABLE
+    # convolutions are depthwise and then 1x1, for CPUs.
     node.NUM_CONVS = 4
     node.CONV_DIM = 256
     node.NORM = ""
+    node.SEPARABLE = False
     node.PRIOR_PROB = 0.01
 
     # Bins: how many per direction (1 is direct regression), and log2 of the ratio of neighbouring
@@ -45,6 +47,10 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.SCORE_THRESH_TEST = 0.05
     node.TOPK_CANDIDATES_TEST = 1000
     node.NMS_THRESH_TEST = 0.5
+
+    # Of build_timm_fpn_backbone: the name of a model of timm, and whether its batch normalizations
+    # are trained. MODEL.WEIGHTS timm://NAME.TAG are its pretrained ones (docs/backbones.md).
+    cfg.MODEL.TIMM = CfgNode({"NAME": "", "FREEZE_NORMS": True})
 
     # What is not trained, by patterns of parameter names, e.g. ["backbone.bottom_up.*"].
     cfg.MODEL.FREEZE = []

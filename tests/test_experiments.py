@@ -34,7 +34,7 @@ FCOS = "COCO-Detection/fcos_R_50_FPN_1x.py"
 ONE_X = "ScopeNet_R_50_FPN_1x.yaml"
 RETINANET = "peers/RetinaNet_R_50_FPN_1x.yaml"
 NUM_CLASSES = {"COCO": 80, "Digits": 10, "Digits_float32": 10, "Trees": 1}
-NUM_CLASSES |= {"Cards": 6, "Cards-one": 1, "Cells": 3, "Cells-one": 1}
+NUM_CLASSES |= {"Digits-ImageNet": 10, "Cards": 6, "Cards-one": 1, "Cells": 3, "Cells-one": 1}
 
 
 def with_preset(name: str, preset: str):

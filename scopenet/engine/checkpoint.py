@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import ConfigError, refused
 from ..modeling.bins import bin_edges
+from ..modeling.timm_backbone import SCHEME, pretrained_weights
 from ..safe_yaml import read_yaml
 from .reliability.checkpoint_file import list_checkpoints, newest_sound, write_checkpoint
 from .reliability.plain import check_weights
@@ -147,6 +148,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         Detectron2, ``?matching_heuristics=True`` behind a file's name matches names that differ."""
         self._path, self._is_resumed = path, checkpointables is None
         self._matches_names = "matching_heuristics=True" in urlparse(path).query
+        if path.startswith(SCHEME):
+            self._log_incompatible_keys(self._load_model({"model": pretrained_weights(path)}))
+            return {}
         return super().load(path, checkpointables)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:

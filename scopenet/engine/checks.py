@@ -20,6 +20,7 @@ from ..config_file import (
 )
 from ..errors import ConfigError
 from ..modeling.test_time_augmentation import check_view_sizes
+from ..modeling.timm_backbone import SCHEME, check_pixels
 
 LOG_PERIOD = 20  # iterations, of Detectron2's writers
 # What is used of a LazyConfig's training loader.
@@ -158,6 +159,18 @@ def check_early_stopping(cfg: CfgNode) -> None:
         )
 
 
+def check_pixels_of_timm(config: Config) -> None:
+    """Raise a ConfigError if pretrained weights of timm would see other images than they know."""
+    if isinstance(config, CfgNode):
+        weights, order = config.MODEL.WEIGHTS, config.INPUT.FORMAT
+        values = config.MODEL.PIXEL_MEAN, config.MODEL.PIXEL_STD
+    else:
+        weights, order = config.train.init_checkpoint, config.dataloader.train.mapper.image_format
+        values = config.model.pixel_mean, config.model.pixel_std
+    if weights.startswith(SCHEME):
+        check_pixels(weights, *values, order)
+
+
 def check_config(config: Config, *, training: bool) -> None:
     """Raise a ConfigError for the first thing found wrong in a config of either kind, whose data
     sets are registered."""
@@ -171,6 +184,7 @@ def check_config(config: Config, *, training: bool) -> None:
     if training:
         check_reference_world_size(cfg)
         check_early_stopping(cfg)
+        check_pixels_of_timm(config)
     if isinstance(config, DictConfig):
         check_ignored_lazy_keys(config)
     elif cfg.MODEL.META_ARCHITECTURE == "ScopeNet":

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from ..errors import ConfigError
+from ..modeling.folding import frozen_norm
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -34,9 +34,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     for name, module in [*model.named_modules()]:
         owned = [*module.parameters(recurse=False)]
         if owned and not any(x.requires_grad for x in owned):
-            # Returns another one in place of a batch normalization only.
-            replacement = FrozenBatchNorm2d.convert_frozen_batchnorm(module)
-            model.set_submodule(name, replacement)
+            model.set_submodule(name, frozen_norm(module))
     if frozen:
         logging.getLogger(__name__).info(
             f"MODEL.FREEZE: {len(frozen)} of {len(names)} parameters are not trained, from "

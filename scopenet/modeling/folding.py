@@ -55,6 +55,18 @@ class FoldedConv2d(Conv2d):
         return self.__dict__ | {"_kept": None}
 
 
+def frozen_norm(module: nn.Module) -> nn.Module:
+    """Return the frozen form of a batch normalization, and any other module as it is. Detectron2's
+    own converter drops the activation that timm's have in them."""
+    if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+        return module
+    if not hasattr(module, "act"):
+        return FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+    from timm.layers.norm_act import freeze_batch_norm_2d
+
+    return freeze_batch_norm_2d(module)
+
+
 def fold_frozen_norms(module: nn.Module) -> None:
     """Put a :class:`FoldedConv2d` of the same parameters in place of every convolution of
     ``module`` with a frozen normalization."""

@@ -18,11 +18,21 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return conv
 
 
-def tower(in_channels: int, num_convs: int, channels: int, norm: str) -> nn.Sequential:
+def separable3x3(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Make a 3x3 convolution of each channel by itself, and one of 1x1 over all of them, with the
+    start of PyTorch."""
+    each = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+    return nn.Sequential(each, nn.Conv2d(in_channels, out_channels, 1))
+
+
+def tower(
+    in_channels: int, num_convs: int, channels: int, norm: str, separable: bool
+) -> nn.Sequential:
     """Stack ``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
+    conv = separable3x3 if separable else conv3x3
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        layers.append(conv3x3(in_channels, channels))
+        layers.append(conv(in_channels, channels))
         if norm:
             layers.append(get_norm(norm, channels))
         layers.append(nn.ReLU(inplace=True))
@@ -43,6 +53,7 @@ class ScopeHead(nn.Module):
         num_convs: int = 4,
         conv_dim: int = 256,
         norm: str = "",
+        separable: bool = False,
         prior_prob: float = 0.01,
     ):
         """
@@ -51,6 +62,7 @@ class ScopeHead(nn.Module):
             num_classes, num_bins: C and N.
             num_convs, conv_dim: number and channels of the convolutions of each tower.
             norm: normalization after the towers' convolutions, e.g. "GN" (table 4), "" for none.
+            separable: the towers' convolutions are depthwise and then 1x1, a ninth of the work.
             prior_prob: the initial class probability of every location.
 
         Raises:
@@ -71,8 +83,8 @@ class ScopeHead(nn.Module):
             raise ValueError(f"PRIOR_PROB must be between 0 and 1, got {prior_prob}")
         (in_channels,) = channels
         self.num_levels = len(input_shape)
-        self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm)
-        self.loc_subnet = tower(in_channels, num_convs, conv_dim, norm)
+        self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm, separable)
+        self.loc_subnet = tower(in_channels, num_convs, conv_dim, norm, separable)
         tower_channels = conv_dim if num_convs else in_channels
         self.cls_score = conv3x3(tower_channels, num_classes)
         self.bin_score = conv3x3(tower_channels, 4 * (num_bins + 1))
@@ -89,6 +101,7 @@ class ScopeHead(nn.Module):
             "num_convs": scopenet.NUM_CONVS,
             "conv_dim": scopenet.CONV_DIM,
             "norm": scopenet.NORM,
+            "separable": scopenet.SEPARABLE,
             "prior_prob": scopenet.PRIOR_PROB,
         }
 
