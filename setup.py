@@ -49,6 +49,9 @@ CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
+HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME
+CHECK = ["ImageHash>=4.3.2"]  # check --against
+SUPERVISION = ["supervision>=0.27"]  # scopenet.runtime.to_supervision
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
@@ -74,14 +77,21 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,
+        "check": CHECK,
         "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
+        "hub": HUB,
         "web": WEB,
         "onnx": ONNX,
         "openvino": OPENVINO,
         "parquet": PARQUET,
         "ray": RAY,
-        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,ray,web]"],
+        "supervision": SUPERVISION,
+        "dev": [
+            *DEV,
+            "scopenet[analysis,check,convert,data,experiments,hub]",
+            "scopenet[onnx,openvino,parquet,ray,supervision,web]",
+        ],
     },
 )

@@ -194,9 +194,8 @@ def test_what_is_not_there(hub, files):
 def test_without_a_token_nothing_is_published(hub, checkpoint, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "wrong")
     message = refusal(publish_in_hub, checkpoint, CONFIG, NAME)
-    assert message.startswith(
-        f"{NAME} cannot be written in the Hub: HfHubHTTPError, Client error '401"
-    )
+    assert message.startswith(f"{NAME} cannot be written in the Hub: HfHubHTTPError, ")
+    assert "401" in message
     assert not hub.repositories
     message = refusal(publish_in_hub, checkpoint, CONFIG, "small")
     assert message == "The repository small lacks its owner; write OWNER/small."
