@@ -50,8 +50,8 @@ WEB = ["gradio>=6.31,<7"]  # web
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME
-CHECK = ["ImageHash>=4.3.2"]  # check --against
-SUPERVISION = ["supervision>=0.27"]  # scopenet.runtime.to_supervision
+CHECK = ["ImageHash>=4.3.1"]  # check --against
+SUPERVISION = ["supervision>=0.26.1"]  # scopenet.runtime.to_supervision
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]

@@ -33,10 +33,11 @@ def folder(tmp_path) -> Path:
 
 
 def found(folder: Path, *more: int) -> list[Finding]:
-    sides = (
-        (parse_json(folder / f"{x}.json")["images"], str(folder / x)) for x in ("train", "val")
-    )
-    return list(find_leaks(*sides, *more))
+    return list(find_leaks(side(folder, "train"), side(folder, "val"), *more))
+
+
+def side(folder: Path, split: str) -> tuple[list[dict], str]:
+    return parse_json(folder / f"{split}.json")["images"], str(folder / split)
 
 
 def test_different_images_are_none(folder):
@@ -46,12 +47,11 @@ def test_different_images_are_none(folder):
 def test_equal_files_and_near_copies(folder):
     shutil.copy(folder / "train" / name(2), folder / "val" / name(4))
     photo = Image.open(folder / "train" / name(5))
-    photo.resize((72, 48)).save(folder / "val" / name(1), "JPEG", quality=50)
+    copy = folder / "val" / name(1)
+    photo.resize((72, 48)).save(copy, "JPEG", quality=50)
     same, near = found(folder)
     assert same == Finding("image of both sets", name(2), "images", 2, name(4))
-    distance = imagehash.phash(photo, 16) - imagehash.phash(
-        Image.open(folder / "val" / name(1)), 16
-    )
+    distance = imagehash.phash(photo, 16) - imagehash.phash(Image.open(copy), 16)
     assert 0 < distance < 48 and near == Finding(
         "near copy of an image of the other set", name(5), "images", 5,
         f"{name(1)}, {distance} of 256 bits differ",
@@ -82,10 +82,7 @@ def test_files_without_pixels_are_compared_by_their_bytes(folder):
 
 
 def test_the_nearest_of_all_by_imagehash_itself(folder, monkeypatch):
-    ours, theirs = (
-        look_at_all(parse_json(folder / f"{x}.json")["images"], str(folder / x))
-        for x in ("train", "val")
-    )
+    ours, theirs = (look_at_all(*side(folder, x)) for x in ("train", "val"))
     hashes = [
         [imagehash.phash(Image.open(folder / x / name(1 + i)), 16) for i in range(n)]
         for x, n in (("train", 6), ("val", 5))
@@ -115,7 +112,7 @@ def test_a_slightly_cropped_photograph_is_near_and_a_mirrored_one_is_not(tmp_pat
 def arguments(folder: Path, *more: str) -> list[str]:
     paths = ["--json", folder / "train.json", "--images", folder / "train"]
     paths += ["--output", folder / "out", "--against", folder / "val.json"]
-    return [*map(str, paths), *more, *TINY]
+    return [*map(str, paths), "--num-samples", "1", *more, *TINY]
 
 
 def test_the_program_and_the_copy_without_leaks(folder, capsys):
