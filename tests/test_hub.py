@@ -24,7 +24,7 @@ from zoos import CONFIG, refusal
 from scopenet import Detector, cli, load_config, model_zoo
 from scopenet.model_zoo.index import File
 from scopenet.model_zoo.published_config import read_source
-from scopenet.model_zoo.publishing import publish_in_hub
+from scopenet.model_zoo.publishing import publish
 
 NAME = "someone/small"
 LOADED = {"config.yaml", "class_names.json", "index.json", "model.safetensors"}
@@ -72,10 +72,11 @@ def image(tmp_path: Path) -> str:
 # What comes back.
 
 
-def test_what_is_published_comes_back(hub, checkpoint, tmp_path):
-    entry, address = publish_in_hub(checkpoint, CONFIG, NAME)
+def test_what_is_published_comes_back(hub, checkpoint, tmp_path, capsys):
+    entry = publish(checkpoint, CONFIG, f"hf://{NAME}")
     digits, files = hub.repositories[NAME][-1]
-    assert address == f"hf://{NAME}@{digits}" and files.keys() == LOADED | {"README.md"}
+    address = f"hf://{NAME}@{digits}"
+    assert capsys.readouterr().out == f"{address}\n" and files.keys() == LOADED | {"README.md"}
     assert entry.files["model.safetensors"].bytes == len(files["model.safetensors"])
     expected = torch.load(checkpoint, weights_only=True)
     detector = Detector.load(address, device="cpu")
@@ -196,18 +197,18 @@ def test_what_is_not_there(hub, files):
 
 def test_without_a_token_nothing_is_published(hub, checkpoint, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    message = refusal(publish_in_hub, checkpoint, CONFIG, NAME)
-    assert message.startswith(f"{NAME} cannot be written in the Hub: HfHubHTTPError, ")
+    message = refusal(publish, checkpoint, CONFIG, f"hf://{NAME}")
+    assert message.startswith(f"hf://{NAME} cannot be written: HfHubHTTPError, ")
     assert "401" in message
     assert not hub.repositories
-    message = refusal(publish_in_hub, checkpoint, CONFIG, "small")
-    assert message == "The repository small lacks its owner; write OWNER/small."
+    message = refusal(publish, checkpoint, CONFIG, "hf://small")
+    assert message == "hf://small cannot be written: a repository is OWNER/NAME."
 
 
 def test_without_the_library(checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for said in (
         refusal(Detector.load, f"hf://{NAME}"),
-        refusal(publish_in_hub, checkpoint, CONFIG, NAME),
+        refusal(publish, checkpoint, CONFIG, f"hf://{NAME}"),
     ):
         assert 'pip install "scopenet[hub]"' in said

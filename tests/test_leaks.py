@@ -16,7 +16,15 @@ from scopenet import cli
 from scopenet.data.check import command as program
 from scopenet.data.check import leaks
 from scopenet.data.check.findings import Finding
-from scopenet.data.check.leaks import NUM_BITS, find_leaks, look_at, look_at_all, nearest
+from scopenet.data.check.leaks import (
+    MAX_DISTANCE,
+    NUM_BITS,
+    Look,
+    find_leaks,
+    look_at,
+    look_at_all,
+    nearest,
+)
 from scopenet.data.coco_json import parse_json
 
 
@@ -32,12 +40,12 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def found(folder: Path, *more: int) -> list[Finding]:
-    return list(find_leaks(side(folder, "train"), side(folder, "val"), *more))
+def found(folder: Path, max_distance: int = MAX_DISTANCE) -> list[Finding]:
+    return list(find_leaks(look(folder, "train"), look(folder, "val"), max_distance))
 
 
-def side(folder: Path, split: str) -> tuple[list[dict], str]:
-    return parse_json(folder / f"{split}.json")["images"], str(folder / split)
+def look(folder: Path, split: str) -> list[Look]:
+    return look_at_all(parse_json(folder / f"{split}.json")["images"], str(folder / split))
 
 
 def test_different_images_are_none(folder):
@@ -82,7 +90,7 @@ def test_files_without_pixels_are_compared_by_their_bytes(folder):
 
 
 def test_the_nearest_of_all_by_imagehash_itself(folder, monkeypatch):
-    ours, theirs = (look_at_all(*side(folder, x)) for x in ("train", "val"))
+    ours, theirs = (look(folder, x) for x in ("train", "val"))
     hashes = [
         [imagehash.phash(Image.open(folder / x / name(1 + i)), 16) for i in range(n)]
         for x, n in (("train", 6), ("val", 5))
@@ -132,7 +140,6 @@ def test_what_cannot_be_compared_is_said(folder, monkeypatch):
     def said(*more: str) -> str:
         return refusal(program.check, program.parser().parse_args(arguments(folder, *more)))
 
-    assert said("--max-distance", "128") == "--max-distance must be from 0 to 127."
     assert "other.json" in said("--against", "other.json")
     assert said("--against-images", "none") == "The image folder none does not exist."
     monkeypatch.setitem(sys.modules, "imagehash", None)

@@ -1,21 +1,23 @@
 """Models in the Hugging Face Hub: a repository is a zoo of one model, with its files at the top."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ..errors import import_extra, refused
-from .index import CLASS_NAMES
+from ..errors import ConfigError, import_extra, refused
+from .card import write_card
+from .index import CLASS_NAMES, Entry, File, dump_index
 from .zoo import INDEX
 
-PREFIX = "hf://"  # of "hf://owner/name", or "hf://owner/name@revision"
-WEIGHTS = "model"  # .safetensors, as the Hub expects them
-EXTRA = "hub"  # of setup.py
+PREFIX = "hf://"  # of the addresses "hf://owner/name" and "hf://owner/name@revision"
+WEIGHTS = "model"  # .safetensors, as the Hub knows them
 
 
 def download(address: str) -> str:
     """Return the folder, in the Hub's cache on this machine, of the files at an address that
     loading reads; a ConfigError says why there is none."""
-    library = import_extra("huggingface_hub", EXTRA)
+    library = import_extra("huggingface_hub", "hub")
     name, _, revision = address.removeprefix(PREFIX).partition("@")
     files = [INDEX, "config.yaml", CLASS_NAMES, f"{WEIGHTS}.safetensors"]
     with refused(f"{address} cannot be read"):
@@ -27,13 +29,26 @@ def download(address: str) -> str:
     return folder
 
 
-def upload(name: str, files: dict[str, bytes]) -> str:
-    """Put files into the repository "owner/name", which is made if there is none, in one commit;
-    return the address of that. A ConfigError says why that is impossible."""
-    library = import_extra("huggingface_hub", EXTRA)
-    with refused(f"{name} cannot be written in the Hub"):
+def add(
+    address: str, name: str, entry: Entry, files: dict[str, bytes], changes: dict[str, Any]
+) -> Entry:
+    """Put what loading reads of a config's entry, and its card, into a repository, made if need be,
+    in one commit, whose address is printed; return the entry as it is there, or raise a ConfigError
+    that says why it cannot be."""
+    library = import_extra("huggingface_hub", "hub")
+    kept = {x: files[x] for x in ("config.yaml", CLASS_NAMES)}
+    kept[f"{WEIGHTS}.safetensors"] = files[f"{entry.weights}.safetensors"]
+    digests = {k: File.of(x) for k, x in kept.items()}
+    entry = replace(entry, folder=".", weights=WEIGHTS, files=digests)
+    kept[INDEX] = dump_index({name: entry})
+    kept["README.md"] = write_card(name, entry, changes, address).encode()
+    with refused(f"{address} cannot be written"):
+        repository = address.removeprefix(PREFIX)
+        if "/" not in repository:
+            raise ConfigError("a repository is OWNER/NAME")
         api = library.HfApi(library_name="scopenet")
-        api.create_repo(name, exist_ok=True)
-        added = [library.CommitOperationAdd(path, content) for path, content in files.items()]
-        commit = api.create_commit(name, added, commit_message="scopenet publish")
-    return f"{PREFIX}{name}@{commit.oid}"
+        api.create_repo(repository, exist_ok=True)
+        added = [library.CommitOperationAdd(path, content) for path, content in kept.items()]
+        commit = api.create_commit(repository, added, commit_message="scopenet publish")
+    print(f"{address}@{commit.oid}")
+    return entry

@@ -3,8 +3,7 @@ there, or not what it should be, is said by a ConfigError.
 
 In all of them ``config_path`` is a config's name below the project's configs, such as
 "ScopeNet_R_50_FPN_1x.yaml", and ``zoo`` the folder or the address of a zoo, by default
-``$SCOPENET_MODEL_ZOO``; or, of what is published, ``config_path`` is "hf://owner/name[@revision]",
-a repository of the Hugging Face Hub, and ``zoo`` is not looked at.
+``$SCOPENET_MODEL_ZOO``; "hf://owner/name[@revision]" as ``config_path`` needs no zoo.
 """
 
 import difflib

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
@@ -20,73 +20,26 @@ from ..errors import ConfigError, refused
 from ..training_metrics import read_metrics
 from . import hub
 from .card import RECORDED, training_facts, write_card
-from .index import CLASS_NAMES, Entry, File, Metrics, check_path, dump_index
+from .index import CLASS_NAMES, Entry, File, Metrics, check_path
 from .models import get_config_file
 from .published_config import publishable, read_published, read_source
-from .zoo import INDEX, Zoo
-
-
-class Model(NamedTuple):
-    """What there is to publish of a training."""
-
-    name: str  # of its config
-    entry: Entry
-    files: dict[str, bytes]  # without a card
-    changes: dict[str, Any]  # of the config's file: key -> value
+from .zoo import Zoo
 
 
 def publish(
     checkpoint: Path,
     config_file: str,
-    zoo: Path,
+    zoo: Path | str,
     metrics_file: Path | None = None,
     recorded: dict[str, str] | None = None,
 ) -> Entry:
-    """Publish a checkpoint of a training in the zoo of that folder, which is made if need be. The
-    same again changes nothing; another model of the same config takes its place in the index. For
-    the other arguments and errors see :func:`read_model`."""
-    name, entry, files, changed = read_model(checkpoint, config_file, metrics_file, recorded)
-    files["README.md"] = write_card(name, entry, changed).encode()
-    # The folder is named by what is in it: other contents never come under the same address.
-    digests = {k: File.of(x) for k, x in files.items()}
-    identity = File.of("".join(x.sha256 for x in digests.values()).encode()).sha256[:10]
-    entry = replace(entry, folder=f"{entry.folder}/{identity}", files=digests)
-    Zoo(zoo).add(name, entry, files)
-    return entry
-
-
-def publish_in_hub(
-    checkpoint: Path,
-    config_file: str,
-    repository: str,
-    metrics_file: Path | None = None,
-    recorded: dict[str, str] | None = None,
-) -> tuple[Entry, str]:
-    """Publish a checkpoint of a training in a repository "owner/name" of the Hugging Face Hub, made
-    if need be, and return its address there; see :func:`publish`."""
-    if "/" not in repository:
-        raise ConfigError(f"The repository {repository} lacks its owner; write OWNER/{repository}.")
-    name, entry, files, changed = read_model(checkpoint, config_file, metrics_file, recorded)
-    weights = {f"{hub.WEIGHTS}.safetensors": files[f"{entry.weights}.safetensors"]}
-    files = weights | {x: files[x] for x in ("config.yaml", CLASS_NAMES)}
-    digests = {k: File.of(x) for k, x in files.items()}
-    entry = replace(entry, folder=".", weights=hub.WEIGHTS, files=digests)
-    files[INDEX] = dump_index({name: entry})
-    files["README.md"] = write_card(name, entry, changed, repository).encode()
-    return entry, hub.upload(repository, files)
-
-
-def read_model(
-    checkpoint: Path,
-    config_file: str,
-    metrics_file: Path | None = None,
-    recorded: dict[str, str] | None = None,
-) -> Model:
-    """Read what is to be published of a checkpoint of a training: all but optimizer and schedule. A
-    ConfigError says that the checkpoint, the config or the evaluation is not what it should be.
+    """Publish a checkpoint of a training, without optimizer and schedule. The same again changes
+    nothing; another model of the same config takes its place in the index. A ConfigError says that
+    the checkpoint, the config or the evaluation is not what it should be.
 
     Args:
         config_file: which the training was started with, here or below the project's configs.
+        zoo: its folder, or "hf://owner/name" in the Hugging Face Hub; made if need be.
         metrics_file: an evaluation for :func:`read_evaluation`, by default that of the training.
         recorded: what is known under :data:`~scopenet.model_zoo.card.RECORDED`, by default what the
             checkpoint says.
@@ -113,7 +66,16 @@ def read_model(
     facts = training_facts(trained, content | (recorded or {}))
     stem = name.rpartition(".")[0]
     entry = Entry(stem, weights, {k: File.of(x) for k, x in files.items()}, facts, metrics)
-    return Model(name, entry, files, changes(config, read_source(source)))
+    changed = changes(config, read_source(source))
+    if str(zoo).startswith(hub.PREFIX):
+        return hub.add(zoo, name, entry, files, changed)
+    files["README.md"] = write_card(name, entry, changed).encode()
+    # The folder is named by what is in it: other contents never come under the same address.
+    digests = {k: File.of(x) for k, x in files.items()}
+    identity = File.of("".join(x.sha256 for x in digests.values()).encode()).sha256[:10]
+    entry = replace(entry, folder=f"{stem}/{identity}", files=digests)
+    Zoo(zoo).add(name, entry, files)
+    return entry
 
 
 def config_name(config_file: str) -> str:
@@ -204,9 +166,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Publish a trained model, see docs/model_zoo.md.")
     parser.add_argument("checkpoint", type=Path, help="a .pth file that scopenet train has written")
     parser.add_argument("--config-file", required=True, help="that the training was started with")
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--output", type=Path, help="folder of the zoo")
-    place.add_argument("--hub", metavar="OWNER/NAME", help="a repository of the Hugging Face Hub")
+    zoo = parser.add_mutually_exclusive_group(required=True)
+    zoo.add_argument("--output", type=Path, help="folder of the zoo")
+    zoo.add_argument("--hub", metavar="OWNER/NAME", help="a repository of the Hugging Face Hub")
     parser.add_argument("--metrics", type=Path, help="an evaluation, by default the training's own")
     for name in RECORDED:
         parser.add_argument(f"--{name}", help="of the training, for the model's card")
@@ -215,14 +177,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     given = {x: getattr(args, x) for x in RECORDED if getattr(args, x)}
-    source = args.checkpoint, args.config_file
-    if args.hub:
-        entry, place = publish_in_hub(*source, args.hub, args.metrics, given)
-    else:
-        entry = publish(*source, args.output, args.metrics, given)
-        place = args.output / entry.folder
+    zoo = f"{hub.PREFIX}{args.hub}" if args.hub else args.output
+    entry = publish(args.checkpoint, args.config_file, zoo, args.metrics, given)
     print(f"{args.checkpoint}: {args.checkpoint.stat().st_size:,} bytes")
     for name in dict.fromkeys((f"{entry.weights}.safetensors", entry.checkpoint)):
-        print(f"{place}/{name}: {entry.files[name].bytes:,} bytes")
+        place = name if args.hub else args.output / entry.folder / name
+        print(f"{place}: {entry.files[name].bytes:,} bytes")
     if not entry.metrics:
         print("No evaluation of these weights is known; --metrics gives one.", file=sys.stderr)

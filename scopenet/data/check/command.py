@@ -22,7 +22,7 @@ from ..coco_json import check_entries, classes_of, clean, complete_entries, pars
 from ..custom import to_dicts
 from .borders import BorderCounts, build_scopenet, count_borders, find_narrow, training_size
 from .findings import UNUSABLE, Finding, check_annotations, check_images
-from .leaks import MAX_DISTANCE, NUM_BITS, find_leaks
+from .leaks import MAX_DISTANCE, NUM_BITS, find_leaks, look_at_all
 from .pictures import draw_samples, plot_boxes
 
 ERROR_CODE = 2
@@ -43,22 +43,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("output/check"))
     parser.add_argument("--num-samples", type=int, default=8, help="images to draw")
     parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a cleaned copy")
-    parser.add_argument(
-        "--against",
-        type=Path,
-        metavar="OTHER.json",
-        help="of another set, e.g. for validation: find images that both have, and near copies",
-    )
-    parser.add_argument(
-        "--against-images", type=Path, help="folder of its images, by default that of --images"
-    )
-    parser.add_argument(
-        "--max-distance",
-        type=int,
-        default=MAX_DISTANCE,
-        help=f"bits of {NUM_BITS} in which the perceptual hashes of near copies may differ, by "
-        f"default {MAX_DISTANCE}; 0 for the same hash",
-    )
+    about = "e.g. for validation: find its images, and near copies of them, in the set to check"
+    parser.add_argument("--against", type=Path, metavar="OTHER.json", help=about)
+    parser.add_argument("--against-images", type=Path, help="folder of these, by default --images")
+    about = f"of near copies: bits of {NUM_BITS} that may differ, by default {MAX_DISTANCE}"
+    parser.add_argument("--max-distance", type=int, default=MAX_DISTANCE, help=about)
     add_overrides(parser)
     return parser
 
@@ -76,8 +65,6 @@ def check(args: argparse.Namespace) -> list[Finding]:
     for folder in (args.images, other_images):
         if not folder.is_dir():
             raise ConfigError(f"The image folder {folder} does not exist.")
-    if not 0 <= args.max_distance < NUM_BITS // 2:
-        raise ConfigError(f"--max-distance must be from 0 to {NUM_BITS // 2 - 1}.")
     content = parse_json(args.json)
     if args.fix and args.fix.exists() and args.fix.samefile(args.json):
         raise ConfigError(f"--fix {args.fix} is the file to check; name another one.")
@@ -89,8 +76,8 @@ def check(args: argparse.Namespace) -> list[Finding]:
         *find_narrow(complete_entries(content)["images"], cfg),
     ]
     if args.against:
-        ours = content["images"], str(args.images)
-        others = parse_json(args.against)["images"], str(other_images)
+        others = look_at_all(parse_json(args.against)["images"], str(other_images))
+        ours = look_at_all(content["images"], str(args.images))
         findings += find_leaks(ours, others, args.max_distance)
     args.output.mkdir(parents=True, exist_ok=True)
     write_findings(findings, args.output / "findings.csv")

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from reprlib import repr as short
 from typing import Any, NamedTuple
 
@@ -93,12 +92,11 @@ def _check_boxes(complete: dict[str, list[dict]], file: str) -> Iterator[Finding
 
 def check_images(images: Sequence[dict[str, Any]], folder: str) -> list[Finding]:
     """Look once, with a progress bar, at the files in ``folder`` that entries of the json name."""
-    return list(chain.from_iterable(over_files(lambda x: [*check_image(x, folder)], images)))
+    return [x for some in over_files(lambda x: [*check_image(x, folder)], images) for x in some]
 
 
 def over_files(look: Callable[[dict[str, Any]], Any], images: Sequence[dict[str, Any]]) -> list:
-    """Call ``look`` with every entry of the json that names a file, in threads, and return what it
-    returns; with a progress bar."""
+    """Call ``look``, in threads and with a progress bar, for every entry that names a file."""
     fields = ("id", "file_name")
     named = [x for x in images if all(coco_json.is_given(x.get(k), k) for k in fields)]
     with ThreadPoolExecutor(available_cores()) as pool:

@@ -1,8 +1,4 @@
-"""Images that two data sets have in common: equal files, and pictures that look the same.
-
-N is the number of our images, M that of the other set, B that of the bits of a perceptual hash: of
-ImageHash's ``phash``, which of the lowest frequencies of an image are above their median.
-"""
+"""Images that two data sets have in common: equal files, and pictures that look the same."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,40 +13,36 @@ from ...errors import ImageError, import_extra
 from ...images import read_image
 from .findings import Finding, over_files
 
-NUM_BITS = 256
-# Copies of photographs that were compressed, resized, made brighter or cropped a little differ in
-# fewer bits, photographs of different things in more (docs/own_data.md).
-MAX_DISTANCE = 48
-BLOCK = 256  # of our images that are compared with all others at once
-Side = tuple[Sequence[dict[str, Any]], str]  # entries of a json and the folder of their files
+NUM_BITS = 256  # of a perceptual hash; with 64 copies and different photographs are not apart
+MAX_DISTANCE = 48  # of near copies, in bits; docs/own_data.md has what it is chosen by
+BLOCK = 256  # images that are compared at once with all of the other set
 
 
 class Look(NamedTuple):
     """What is compared of an image."""
 
-    entry: dict[str, Any]
+    entry: dict[str, Any]  # of the json
     digest: bytes  # of the file
-    bits: np.ndarray  # (B,) float32, -1 or 1; all 0 of a file whose pixels cannot be read
+    bits: np.ndarray  # (NUM_BITS,) float32, -1 or 1; all 0 of a file whose pixels cannot be read
 
 
-def find_leaks(ours: Side, others: Side, max_distance: int = MAX_DISTANCE) -> Iterator[Finding]:
+def find_leaks(ours: list[Look], others: list[Look], max_distance: int) -> Iterator[Finding]:
     """Find the images of ours that the other set has as well, or has a near copy of: one whose hash
-    differs in at most ``max_distance`` bits, less than half of them."""
-    mine, theirs = look_at_all(*ours), look_at_all(*others)
-    same = {x.digest: x.entry["file_name"] for x in theirs}
-    for look, (distance, index) in zip(mine, nearest(mine, theirs), strict=True):
+    differs in at most ``max_distance`` bits."""
+    same = {x.digest: x.entry["file_name"] for x in others}
+    for look, (distance, index) in zip(ours, nearest(ours, others), strict=True):
         kind, detail = "image of both sets", same.get(look.digest)
         if not detail and distance <= max_distance:
             kind = "near copy of an image of the other set"
-            detail = f"{theirs[index].entry['file_name']}, {distance} of {NUM_BITS} bits differ"
+            detail = f"{others[index].entry['file_name']}, {distance} of {NUM_BITS} bits differ"
         if detail:
             yield Finding(kind, look.entry["file_name"], "images", look.entry["id"], detail)
 
 
 def look_at_all(images: Sequence[dict[str, Any]], folder: str) -> list[Look]:
-    """Look at the files that are there, with a progress bar."""
+    """Look at the files in ``folder`` that entries of the json name, where they are there."""
     import_extra("imagehash", "check")
-    is_there = [x for x in images if Path(folder, str(x.get("file_name", ""))).is_file()]
+    is_there = [x for x in images if Path(folder, str(x.get("file_name"))).is_file()]
     return over_files(lambda x: Look(x, *look_at(os.path.join(folder, x["file_name"]))), is_there)
 
 
@@ -67,9 +59,9 @@ def look_at(path: str) -> tuple[bytes, np.ndarray]:
     return sha256(content).digest(), bits.astype(np.float32)
 
 
-def nearest(ours: Sequence[Look], others: Sequence[Look]) -> Iterator[tuple[int, int]]:
+def nearest(ours: list[Look], others: list[Look]) -> Iterator[tuple[int, int]]:
     """Yield, of each of ours, in how many bits the nearest of the others differs, and its index."""
-    theirs = np.stack([x.bits for x in others] or [np.zeros(NUM_BITS, np.float32)])  # (M, B)
+    theirs = np.stack([x.bits for x in others] or [np.zeros(NUM_BITS, np.float32)])  # (M, NUM_BITS)
     for start in range(0, len(ours), BLOCK):
         block = np.stack([x.bits for x in ours[start : start + BLOCK]])
         agreement = block @ theirs.T  # (BLOCK, M), bits that agree less those that differ
