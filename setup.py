@@ -51,6 +51,9 @@ FAST_EVAL = ["faster-coco-eval>=1.8"]  # evaluation
 TIMM = ["timm>=1.0.15", "huggingface-hub>=0.23"]  # backbones, docs/backbones.md
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
+HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME
+CHECK = ["ImageHash>=4.3.1"]  # check --against
+SUPERVISION = ["supervision>=0.26.1"]  # scopenet.runtime.to_supervision
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
@@ -76,19 +79,23 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "analysis": ANALYSIS,
+        "check": CHECK,
         "convert": CONVERT,
         "data": DATA,
         "experiments": EXPERIMENTS,
         "fast-eval": FAST_EVAL,
-        "web": WEB,
+        "hub": HUB,
         "onnx": ONNX,
         "openvino": OPENVINO,
         "parquet": PARQUET,
         "ray": RAY,
+        "supervision": SUPERVISION,
         "timm": TIMM,
+        "web": WEB,
         "dev": [
             *DEV,
-            "scopenet[analysis,convert,data,experiments,fast-eval,onnx,openvino,parquet,ray,timm,web]",
+            "scopenet[analysis,check,convert,data,experiments,fast-eval,hub]",
+            "scopenet[onnx,openvino,parquet,ray,supervision,timm,web]",
         ],
     },
 )

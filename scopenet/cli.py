@@ -78,7 +78,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="SOURCE",
         help="the detector: its config, the output folder of its training, the name of a published "
-        "model, or an exported .onnx or .xml file",
+        "model, hf://OWNER/NAME of the Hugging Face Hub, or an exported .onnx or .xml file",
     )
     parser.add_argument("--weights", default="", help="a checkpoint, by default the source's own")
     parser.add_argument("--device", help="by default that of the config, or the CPU")

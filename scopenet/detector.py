@@ -69,7 +69,7 @@ class Detector:
                 - the output folder of a training: its ``config.yaml``, and ``model_best.pth`` or
                   else ``model_final.pth``;
                 - the name of a published model, its config's without suffix, in the zoo of
-                  ``$SCOPENET_MODEL_ZOO``;
+                  ``$SCOPENET_MODEL_ZOO``, or "hf://owner/name[@revision]" in the Hugging Face Hub;
                 - an exported ``.onnx`` or ``.xml`` file, or a folder with one, which needs neither
                   PyTorch nor Detectron2.
             weights: a checkpoint in place of the source's own.
@@ -202,7 +202,7 @@ def _read_source(source: Any, weights: str) -> tuple[str, Any, str, list[str] | 
     from .model_zoo import published
 
     config, own_weights, class_names = published(str(source))
-    return path.name, config, weights or own_weights, class_names
+    return path.name.partition("@")[0], config, weights or own_weights, class_names
 
 
 def _read_training(folder: Path) -> Any:

@@ -26,12 +26,18 @@ this name:
 
 {changes}
 
-`scopenet.model_zoo.get("{name}", trained=True)` loads the model from the `.safetensors`, with
-`SCOPENET_MODEL_ZOO` set to the folder or address of the zoo; `{checkpoint}` holds the same
-tensors for Detectron2's own checkpointer.
+{usage}
 
 {files}
 """
+_FROM_ZOO = """\
+`scopenet.model_zoo.get("{name}", trained=True)` loads the model from the `.safetensors`, with
+`SCOPENET_MODEL_ZOO` set to the folder or address of the zoo; `{checkpoint}` holds the same
+tensors for Detectron2's own checkpointer."""
+_FROM_HUB = """\
+`scopenet.Detector.load("{address}")` loads the model, and runs nothing that it reads;
+`{address}@<commit>` remains the same model for ever."""
+_OF_HUB = "---\nlibrary_name: scopenet\npipeline_tag: object-detection\ntags: [detectron2]\n---\n"
 
 
 def training_facts(config: Config, checkpoint: dict[str, Any]) -> dict[str, str]:
@@ -72,15 +78,16 @@ def _evaluations(metrics: Metrics, names: Sequence[str]) -> Iterator[list[str]]:
         yield [_text(dataset), *("–" if x is None else f"{x:.1f}" for x in known)]
 
 
-def write_card(name: str, entry: Entry, changes: dict[str, Any]) -> str:
+def write_card(name: str, entry: Entry, changes: dict[str, Any], address: str = "") -> str:
     """Write the card of the model of the config ``name``; ``changes`` are the keys that differ from
-    the config file, and their values."""
+    the config file, and their values; ``address`` is that of a repository of the Hub."""
     shown = [x for x in _SHOWN if any(x in values for values in entry.metrics.values())]
     evaluations = _table(["data set", *shown], *_evaluations(entry.metrics, shown))
     digests = [[f"`{k}`", f"{x.bytes:,}", f"`{x.sha256}`"] for k, x in entry.files.items()]
-    return _CARD.format(
+    usage = _FROM_HUB if address else _FROM_ZOO
+    return _OF_HUB * bool(address) + _CARD.format(
         name=name,
-        checkpoint=entry.checkpoint,
+        usage=usage.format(name=name, checkpoint=entry.checkpoint, address=address),
         facts=_table(["", ""], *([_text(k), _text(x)] for k, x in entry.facts.items())),
         metrics=evaluations if entry.metrics else "No evaluation of these weights is known.",
         changes="\n".join(f"- {_text(k)}: {_text(x)}" for k, x in changes.items()) or "none.",

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ConfigError, refused
 
 FORMAT = 1
+CLASS_NAMES = "class_names.json"  # of an entry
 # What paths in a zoo are made of: no ".." and nothing hidden, no drive and no address.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -51,16 +52,16 @@ class File:
 class Entry:
     """What was published for one config."""
 
-    folder: str  # relative to the zoo, with slashes
+    folder: str  # relative to the zoo, with slashes; "." for the zoo itself
     weights: str  # name of the files of weights, without suffix
     files: dict[str, File]  # by name
     facts: dict[str, str]  # what is known of the training, for people: label -> text
     metrics: Metrics  # empty without an evaluation
 
     def __post_init__(self):
-        for path in (self.folder, self.weights, *self.files):
+        for path in (self.folder if self.folder != "." else "_", self.weights, *self.files):
             check_path(path)
-        for name in (self.checkpoint, f"{self.weights}.safetensors", "config.yaml"):
+        for name in (f"{self.weights}.safetensors", "config.yaml"):
             _need(name in self.files, name)
         _need(all(isinstance(x, str) for x in self.facts.values()), "facts in words")
         numbers = [x for values in self.metrics.values() for x in values.values()]
@@ -68,10 +69,10 @@ class Entry:
 
     @property
     def checkpoint(self) -> str:
-        """The file that Detectron2's own checkpointer reads; a ``.pkl``, which it unpickles, in
-        zoos of an earlier version only."""
-        pth, pkl = f"{self.weights}.pth", f"{self.weights}.pkl"
-        return pkl if pkl in self.files and pth not in self.files else pth
+        """The file that Detectron2's own checkpointer reads: a ``.pth``; a ``.pkl``, which it
+        unpickles, in zoos of an earlier version; in the Hub there are only ``.safetensors``."""
+        names = [f"{self.weights}.{x}" for x in ("pth", "pkl", "safetensors")]
+        return next(x for x in names if x in self.files)
 
 
 def parse_index(text: bytes, where: str) -> dict[str, Entry]:

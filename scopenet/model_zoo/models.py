@@ -3,7 +3,7 @@ there, or not what it should be, is said by a ConfigError.
 
 In all of them ``config_path`` is a config's name below the project's configs, such as
 "ScopeNet_R_50_FPN_1x.yaml", and ``zoo`` the folder or the address of a zoo, by default
-``$SCOPENET_MODEL_ZOO``.
+``$SCOPENET_MODEL_ZOO``; "hf://owner/name[@revision]" as ``config_path`` needs no zoo.
 """
 
 import difflib
@@ -18,12 +18,12 @@ from ..engine.checks import check_weights
 from ..engine.lazy import trainer_for
 from ..engine.network import load_model
 from ..errors import ConfigError, refused
-from .index import Entry
+from . import hub
+from .index import CLASS_NAMES, Entry
 from .published_config import read_published
 from .zoo import Zoo
 
 VARIABLE = "SCOPENET_MODEL_ZOO"
-CLASS_NAMES = "class_names.json"
 Root = str | os.PathLike | None
 
 
@@ -87,7 +87,8 @@ def published(name: str, *, zoo: Root = None) -> tuple[Config, str, list[str] | 
 
 def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
     """Find what is published for a config, and the whole name of the config."""
-    root = root or os.environ.get(VARIABLE)
+    in_hub = name.startswith(hub.PREFIX)
+    root = hub.download(name) if in_hub else root or os.environ.get(VARIABLE)
     if not root:
         raise ConfigError(
             f"No model zoo is given to find {name} in; set {VARIABLE} or the argument `zoo` to its "
@@ -96,7 +97,7 @@ def _find(name: str, root: Root) -> tuple[Zoo, str, Entry]:
         )
     zoo, name = Zoo(root), name.removeprefix("configs/")
     entries = zoo.entries()
-    found = [x for x in entries if name in (x, x.rpartition(".")[0])]
+    found = [x for x in entries if in_hub or name in (x, x.rpartition(".")[0])]
     if len(found) != 1:
         close = difflib.get_close_matches(name, entries, n=1)
         hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(entries)}."

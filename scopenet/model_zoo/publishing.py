@@ -18,9 +18,10 @@ from ..engine.network import load_model
 from ..engine.reliability.safe_files import load_tensors
 from ..errors import ConfigError, refused
 from ..training_metrics import read_metrics
+from . import hub
 from .card import RECORDED, training_facts, write_card
-from .index import Entry, File, Metrics, check_path
-from .models import CLASS_NAMES, get_config_file
+from .index import CLASS_NAMES, Entry, File, Metrics, check_path
+from .models import get_config_file
 from .published_config import publishable, read_published, read_source
 from .zoo import Zoo
 
@@ -28,7 +29,7 @@ from .zoo import Zoo
 def publish(
     checkpoint: Path,
     config_file: str,
-    zoo: Path,
+    zoo: Path | str,
     metrics_file: Path | None = None,
     recorded: dict[str, str] | None = None,
 ) -> Entry:
@@ -38,7 +39,7 @@ def publish(
 
     Args:
         config_file: which the training was started with, here or below the project's configs.
-        zoo: the folder of the zoo, made if need be.
+        zoo: its folder, or "hf://owner/name" in the Hugging Face Hub; made if need be.
         metrics_file: an evaluation for :func:`read_evaluation`, by default that of the training.
         recorded: what is known under :data:`~scopenet.model_zoo.card.RECORDED`, by default what the
             checkpoint says.
@@ -65,7 +66,10 @@ def publish(
     facts = training_facts(trained, content | (recorded or {}))
     stem = name.rpartition(".")[0]
     entry = Entry(stem, weights, {k: File.of(x) for k, x in files.items()}, facts, metrics)
-    files["README.md"] = write_card(name, entry, changes(config, read_source(source))).encode()
+    changed = changes(config, read_source(source))
+    if str(zoo).startswith(hub.PREFIX):
+        return hub.add(zoo, name, entry, files, changed)
+    files["README.md"] = write_card(name, entry, changed).encode()
     # The folder is named by what is in it: other contents never come under the same address.
     digests = {k: File.of(x) for k, x in files.items()}
     identity = File.of("".join(x.sha256 for x in digests.values()).encode()).sha256[:10]
@@ -162,7 +166,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Publish a trained model, see docs/model_zoo.md.")
     parser.add_argument("checkpoint", type=Path, help="a .pth file that scopenet train has written")
     parser.add_argument("--config-file", required=True, help="that the training was started with")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the zoo")
+    zoo = parser.add_mutually_exclusive_group(required=True)
+    zoo.add_argument("--output", type=Path, help="folder of the zoo")
+    zoo.add_argument("--hub", metavar="OWNER/NAME", help="a repository of the Hugging Face Hub")
     parser.add_argument("--metrics", type=Path, help="an evaluation, by default the training's own")
     for name in RECORDED:
         parser.add_argument(f"--{name}", help="of the training, for the model's card")
@@ -171,9 +177,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     given = {x: getattr(args, x) for x in RECORDED if getattr(args, x)}
-    entry = publish(args.checkpoint, args.config_file, args.output, args.metrics, given)
+    zoo = f"{hub.PREFIX}{args.hub}" if args.hub else args.output
+    entry = publish(args.checkpoint, args.config_file, zoo, args.metrics, given)
     print(f"{args.checkpoint}: {args.checkpoint.stat().st_size:,} bytes")
-    for name in (f"{entry.weights}.safetensors", entry.checkpoint):
-        print(f"{args.output / entry.folder / name}: {entry.files[name].bytes:,} bytes")
+    for name in dict.fromkeys((f"{entry.weights}.safetensors", entry.checkpoint)):
+        place = name if args.hub else args.output / entry.folder / name
+        print(f"{place}: {entry.files[name].bytes:,} bytes")
     if not entry.metrics:
         print("No evaluation of these weights is known; --metrics gives one.", file=sys.stderr)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError
+from ..errors import ConfigError, import_extra
 from ..streams import map_ahead
 from .backends import Backend, Options, load_backend
 from .metadata import PRECISIONS, Outputs
 
 if TYPE_CHECKING:
     from detectron2.structures import Instances
+    from supervision import Detections
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,21 @@ def to_instances(outputs: Outputs, image_size: tuple[int, int]) -> "Instances | 
     tensors = {name: torch.from_numpy(x) for name, x in fields.items()}
     boxes = Boxes(tensors.pop("pred_boxes"))
     return Instances(image_size, pred_boxes=boxes, **tensors)
+
+
+def to_supervision(found: dict, class_names: Sequence[str] = ()) -> "Detections":
+    """Make supervision's ``Detections`` of what a detector has found in an image, with PyTorch or
+    without. Their ``data`` are what else is known of each object, e.g. ``border_scores`` (N, 4),
+    and, of given ``class_names``, its ``class_name``."""
+    library = import_extra("supervision", "supervision")
+    instances = found["instances"]
+    fields = vars(instances) if isinstance(instances, ArrayInstances) else instances.get_fields()
+    given = {k: x for k, x in fields.items() if k != "image_size" and x is not None}
+    data = {k: np.asarray(getattr(x, "tensor", x)) for k, x in given.items()}
+    boxes, scores, classes = (data.pop(k) for k in ("pred_boxes", "scores", "pred_classes"))
+    if class_names:
+        data["class_name"] = np.array(class_names)[classes]
+    return library.Detections(boxes, confidence=scores, class_id=classes.astype(int), data=data)
 
 
 def predict(backend: Backend, image: np.ndarray) -> dict:

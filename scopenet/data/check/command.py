@@ -22,6 +22,7 @@ from ..coco_json import check_entries, classes_of, clean, complete_entries, pars
 from ..custom import to_dicts
 from .borders import BorderCounts, build_scopenet, count_borders, find_narrow, training_size
 from .findings import UNUSABLE, Finding, check_annotations, check_images
+from .leaks import MAX_DISTANCE, NUM_BITS, find_leaks, look_at_all
 from .pictures import draw_samples, plot_boxes
 
 ERROR_CODE = 2
@@ -42,6 +43,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("output/check"))
     parser.add_argument("--num-samples", type=int, default=8, help="images to draw")
     parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a cleaned copy")
+    about = "e.g. for validation: find its images, and near copies of them, in the set to check"
+    parser.add_argument("--against", type=Path, metavar="OTHER.json", help=about)
+    parser.add_argument("--against-images", type=Path, help="folder of these, by default --images")
+    about = f"of near copies: bits of {NUM_BITS} that may differ, by default {MAX_DISTANCE}"
+    parser.add_argument("--max-distance", type=int, default=MAX_DISTANCE, help=about)
     add_overrides(parser)
     return parser
 
@@ -55,8 +61,10 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> list[Finding]:
     """Look at the data set, and write what was found to ``args.output``; if the json, the folder or
     the config is not what it should be, that is a ConfigError."""
-    if not args.images.is_dir():
-        raise ConfigError(f"The image folder {args.images} does not exist.")
+    other_images = args.against_images or args.images
+    for folder in (args.images, other_images):
+        if not folder.is_dir():
+            raise ConfigError(f"The image folder {folder} does not exist.")
     content = parse_json(args.json)
     if args.fix and args.fix.exists() and args.fix.samefile(args.json):
         raise ConfigError(f"--fix {args.fix} is the file to check; name another one.")
@@ -67,6 +75,10 @@ def check(args: argparse.Namespace) -> list[Finding]:
         *check_images(content["images"], str(args.images)),
         *find_narrow(complete_entries(content)["images"], cfg),
     ]
+    if args.against:
+        others = look_at_all(parse_json(args.against)["images"], str(other_images))
+        ours = look_at_all(content["images"], str(args.images))
+        findings += find_leaks(ours, others, args.max_distance)
     args.output.mkdir(parents=True, exist_ok=True)
     write_findings(findings, args.output / "findings.csv")
     usable, dropped = clean(content, {x.id: x.kind for x in findings if x.kind in UNUSABLE})

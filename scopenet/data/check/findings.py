@@ -1,7 +1,7 @@
 """What is wrong with the entries of a json, and with the image files that they name."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from reprlib import repr as short
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ NOTES = {
 UNUSABLE = {
     *("missing file", "empty file", "truncated file", "unreadable file"),
     *("other size", "too narrow image"),
+    *("image of both sets", "near copy of an image of the other set"),
 }
 # Of PIL's modes. Training reads all as 8-bit RGB, for which 16 bits are cut off.
 _MODES = {"CMYK": "CMYK image", "L": "greyscale image", "1": "greyscale image"}
@@ -91,11 +92,15 @@ def _check_boxes(complete: dict[str, list[dict]], file: str) -> Iterator[Finding
 
 def check_images(images: Sequence[dict[str, Any]], folder: str) -> list[Finding]:
     """Look once, with a progress bar, at the files in ``folder`` that entries of the json name."""
+    return [x for some in over_files(lambda x: [*check_image(x, folder)], images) for x in some]
+
+
+def over_files(look: Callable[[dict[str, Any]], Any], images: Sequence[dict[str, Any]]) -> list:
+    """Call ``look``, in threads and with a progress bar, for every entry that names a file."""
     fields = ("id", "file_name")
     named = [x for x in images if all(coco_json.is_given(x.get(k), k) for k in fields)]
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(lambda image: list(check_image(image, folder)), named)
-        return [x for some in tqdm(found, "Images", len(named)) for x in some]
+        return list(tqdm(pool.map(look, named), "Images", len(named)))
 
 
 def check_image(image: dict[str, Any], folder: str) -> Iterator[Finding]:
