@@ -23,6 +23,7 @@ from scopenet.export import formats
 from scopenet.export.exporting import export
 from scopenet.export.graph import check_side
 from scopenet.model_zoo.published_config import read_source
+from scopenet.modeling.joint_batch import padded_size, padding_of
 from scopenet.runtime import Predictor
 
 pytestmark = pytest.mark.usefixtures("closed_logs")
@@ -76,6 +77,7 @@ def test_every_file_is_tried():
 def test_levels(name):
     model = small_model(name).eval()
     assert model.strides == [8, 16, 32, 64, 128]
+    assert [*model.backbone.output_shape()] == model.head_in_features  # and no others
     assert model.backbone.top_block.in_feature == "p5"
     maps = model.predict([image(100, 150)])[2][0]  # padded to 128 x 160
     sizes = [(16, 20), (8, 10), (4, 5), (2, 3), (1, 2)]
@@ -95,6 +97,7 @@ def test_what_is_known_before_is_what_a_forward_pass_finds(square):
     per_image = [latest[f"positives_{x}_per_image"][0] for x in ("cls", "loc")]
     assert joint.num_positives.tolist() == per_image and per_image[0] > 0
     side = square or 96
+    assert padded_size((70, 70), padding_of(model.backbone)) == (side, side)
     assert model.preprocess_image(batch).tensor.shape == (1, 3, side, side)
 
 
