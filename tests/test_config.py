@@ -120,7 +120,14 @@ def test_class_count_of_yaml_file(path):
         assert len(classes) == cfg.MODEL[node].NUM_CLASSES
 
 
-@pytest.mark.parametrize("path", LAZY_FILES, ids=name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(f, marks=pytest.mark.slow if f.parent.name == "backbones" else ())
+        for f in LAZY_FILES
+    ],
+    ids=name,
+)
 def test_lazy_file_builds_its_model(path):
     lazy = load_lazy_config(str(path), ["train.device=cpu"])
     model = instantiate(lazy.model)

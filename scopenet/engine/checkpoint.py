@@ -126,12 +126,13 @@ class SafeCheckpointer(DetectionCheckpointer):
         return loaded
 
     def _read(self, filename: str) -> dict[str, Any]:
-        if filename.endswith(".pyth"):  # Detectron2 would load it in a way that runs code
-            raise ConfigError(f"{filename} is a file of pycls, which is not read; save it as .pth.")
         if filename.endswith(".safetensors"):
             return load_safetensors(filename)
         if not filename.endswith(".pkl"):
             loaded = load_tensors(filename)
+            if filename.endswith(".pyth"):  # of pycls, as Detectron2 treats it
+                weights = loaded.get("model_state", loaded)
+                return {"model": weights, "matching_heuristics": True}
             loaded = loaded if "model" in loaded else {"model": loaded}
             return loaded | {"matching_heuristics": True} if self._matches_names else loaded
         loaded = load_pickled_arrays(filename)

@@ -25,7 +25,7 @@ from ..modeling import ScopeNet
 from ..runtime.metadata import PRECISIONS, Metadata
 from ..runtime.predictor import network_size, resize
 from .formats import FORMATS
-from .graph import DetectionGraph
+from .graph import DetectionGraph, check_side
 from .verification import Verification, find_samples, verify
 
 
@@ -33,7 +33,9 @@ def describe(network: Network, precision: str) -> Metadata:
     """Collect what an exported file is to say of itself; a ConfigError says that images are resized
     by something else than ``ResizeShortestEdge``."""
     resizing = list(network.mapper.augmentations.augs)
-    if any(type(x) is not ResizeShortestEdge or x.is_range for x in resizing) or len(resizing) > 1:
+    if len(resizing) > 1 or not all(
+        type(x) is ResizeShortestEdge and len(set(x.short_edge_length)) == 1 for x in resizing
+    ):
         raise ConfigError(
             f"The config prepares test images by {resizing}; an exported detector only knows "
             "ResizeShortestEdge of one size."
@@ -81,6 +83,7 @@ def export(
     if not isinstance(network.model, ScopeNet):
         raise ConfigError(f"Only a ScopeNet can be exported, not {type(network.model).__name__}.")
     metadata = describe(network, precision)
+    check_side(network.model, metadata.max_size)
     records = find_samples(images, num_images)
     is_int8 = precision == "int8"
     to_calibrate = find_samples(calibration, num_calibration_images) if is_int8 else []

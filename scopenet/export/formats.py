@@ -13,7 +13,7 @@ import torch
 from ..errors import import_extra
 from ..runtime.backends import Backend, load_backend
 from ..runtime.metadata import KEY, Metadata, Outputs, parse_metadata
-from .graph import EXAMPLE, DetectionGraph, capture
+from .graph import DetectionGraph, capture
 
 EXTRA_FILE = f"{KEY}.json"  # in the archives of PyTorch
 UNQUANTIZED = ("head.bin_score.", "head.border_pred.")  # what borders are decoded from
@@ -46,7 +46,7 @@ def load_pt2(path: Path) -> TorchBackend:
 def write_torchscript(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images) -> None:
     """Write a file for ``torch.jit.load``, by tracing; it runs at other sizes, too."""
     with torch.no_grad():
-        traced = torch.jit.trace(graph, EXAMPLE, check_trace=False)
+        traced = torch.jit.trace(graph, graph.example, check_trace=False)
     torch.jit.save(traced, path, _extra_files={EXTRA_FILE: metadata.to_json()})
 
 

@@ -4,18 +4,39 @@ detections."""
 import copy
 
 import torch
+from detectron2.modeling import MViT, SwinTransformer, ViT
 from torch import Tensor, nn
 
 # Private, but only in this way a size of 1 is left open; a test fails when the name goes.
 from torch.fx.experimental import _config as shape_config
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from ..modeling import ScopeNet
 from ..modeling.detection import Detections, detect
 from ..modeling.folding import fold_for_good
+from ..modeling.joint_batch import padded_size, padding_of
 
 MAX_SIDE = 16384  # px; without a bound the exporter's proofs on sizes overflow
-EXAMPLE = torch.zeros(256, 320, 3, dtype=torch.uint8)  # to be traced; the size is left open
+
+
+def longest_side(model: ScopeNet) -> int:
+    """Return how long a side of an image may be, px."""
+    return padding_of(model.backbone)["square_size"] or MAX_SIDE
+
+
+def check_side(model: ScopeNet, max_size: int) -> None:
+    """Raise a ConfigError if images with sides of ``max_size`` px, 0 if these may be of any length,
+    are too large for an exported detector, or its backbone looks at images of one size only."""
+    square = padding_of(model.backbone)["square_size"]
+    # Their code branches on sizes: of a graph of other sizes, one branch would be left.
+    needs_square = any(isinstance(x, MViT | SwinTransformer | ViT) for x in model.modules())
+    if (square or needs_square) and not 0 < max_size <= square:
+        raise ConfigError(
+            "This backbone is exported for squares only: model.backbone.square_pad is "
+            f"{square} and must be at least {max_size or MAX_SIDE} px, the longest side of a "
+            "resized test image."
+        )
 
 
 class DetectionGraph(nn.Module):
@@ -33,6 +54,12 @@ class DetectionGraph(nn.Module):
         self.reverses_channels = reverses_channels
 
     @property
+    def example(self) -> Tensor:
+        """Make an image to be traced; the size is left open."""
+        side = longest_side(self.model)
+        return torch.zeros(min(256, side // 2), min(320, side - 1), 3, dtype=torch.uint8)
+
+    @property
     def output_names(self) -> list[str]:
         """The names of what :meth:`forward` returns."""
         has_stds = self.model.error_weights is not None
@@ -44,13 +71,13 @@ class DetectionGraph(nn.Module):
         model = self.model
         height, width = image.shape[:2]
         if torch.compiler.is_exporting():
-            torch._check(height <= MAX_SIDE)
-            torch._check(width <= MAX_SIDE)
+            torch._check(height <= longest_side(model))
+            torch._check(width <= longest_side(model))
         pixels = image.permute(2, 0, 1)
         pixels = pixels.flip(0) if self.reverses_channels else pixels
         pixels = (pixels.float() - model.pixel_mean) / model.pixel_std
-        divisor = max(model.backbone.size_divisibility, 1)
-        padded = F.pad(pixels, (0, -width % divisor, 0, -height % divisor))
+        to_height, to_width = padded_size((height, width), padding_of(model.backbone))
+        padded = F.pad(pixels, (0, to_width - width, 0, to_height - height))
         features = model.backbone(padded[None])
         predictions = model.head([features[name] for name in model.head_in_features])
         maps = ([x[0] for x in levels] for levels in predictions)
@@ -65,7 +92,7 @@ def capture(graph: DetectionGraph) -> torch.export.ExportedProgram:
     shapes = {"image": dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)}
     # A side of one cell, as the coarse levels of small images have, is a size like all others.
     with torch.no_grad(), shape_config.patch(backed_size_oblivious=True):
-        program = torch.export.export(graph, (EXAMPLE,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(graph, (graph.example,), dynamic_shapes=shapes, strict=False)
     # Drop the assertions on sizes (torchvision declares that NMS leaves two boxes or more) and the
     # source lines, which name folders of this machine.
     for node in reversed(program.graph.nodes):

@@ -7,6 +7,7 @@ first forward pass.
 from typing import NamedTuple
 
 import torch
+from detectron2.modeling import Backbone
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,11 +27,25 @@ def largest_size(batched_inputs: list[dict]) -> tuple[int, int]:
     return max(heights), max(widths)
 
 
-def padded_maps(size: tuple[int, int], divisibility: int, strides: list[int]) -> list[Tensor]:
-    """Make the levels' maps, without contents, of images of a size in px that are padded to a
-    multiple of ``divisibility``."""
-    step = max(divisibility, 1)
-    height, width = (-(-x // step) * step for x in size)
+def padding_of(backbone: Backbone) -> dict[str, int]:
+    """Return what a backbone wants images padded to, px, as ``ImageList.from_tensors`` reads it: a
+    multiple, and a square unless it is 0."""
+    found = backbone.padding_constraints
+    # Detectron2's SimpleFeaturePyramid spells its key so, which nothing reads.
+    step = max(backbone.size_divisibility, found.get("size_divisiblity", 0), 1)
+    return {"size_divisibility": step, "square_size": found.get("square_size", 0)}
+
+
+def padded_size(size: tuple[int, int], padding: dict[str, int]) -> tuple[int, int]:
+    """Return the height and width, px, to which images of ``size`` are padded."""
+    step, square = padding["size_divisibility"], padding["square_size"]
+    height, width = square or size[0], square or size[1]
+    return height + -height % step, width + -width % step
+
+
+def padded_maps(size: tuple[int, int], padding: dict[str, int], strides: list[int]) -> list[Tensor]:
+    """Make the levels' maps, without contents, of images that are padded from a size in px."""
+    height, width = padded_size(size, padding)
     return [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
 
 

@@ -10,13 +10,14 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from . import bins
 from .assignment import Positives, assign_locations, border_distances
 from .border_errors import START
 from .detection import detect
 from .folding import fold_frozen_norms
 from .head import ScopeHead, split_bin_logits
-from .joint_batch import JointBatch, largest_size, pad_first, padded_maps
+from .joint_batch import JointBatch, largest_size, pad_first, padded_maps, padding_of
 from .losses import (
     LOC_LOSS_TYPES,
     bin_loss,
@@ -203,7 +204,7 @@ class ScopeNet(DenseDetector):
         """Say of a labelled batch what :meth:`forward` in training has to know of it where it gets
         it in parts; to be called by all workers alike."""
         size = largest_size(batched_inputs)
-        maps = padded_maps(size, self.backbone.size_divisibility, self.strides)
+        maps = padded_maps(size, padding_of(self.backbone), self.strides)
         counts = self.label_locations((maps,), [x["instances"] for x in batched_inputs]).counts()
         num_positives = mean_over_workers(counts.to(self.device, non_blocking=True))
         return JointBatch(*size, num_positives)
@@ -213,11 +214,17 @@ class ScopeNet(DenseDetector):
     ) -> ImageList:
         """See ``DenseDetector.preprocess_image``; a GPU is not waited for. On a CPU the channels
         lie next to each other, which spares its convolutions the reordering of activations."""
+        padding = padding_of(self.backbone)
+        square = padding["square_size"]
+        if square and max(size := largest_size(batched_inputs)) > square:
+            raise ConfigError(
+                f"Images of up to {size[1]} x {size[0]} px do not fit model.backbone.square_pad, "
+                f"{square}: resize them to less, or pad them to more."
+            )
         moved = (x["image"].to(self.device, non_blocking=True) for x in batched_inputs)
         images = ImageList.from_tensors(
             pad_first([(x - self.pixel_mean) / self.pixel_std for x in moved], joint),
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
+            padding_constraints=padding,
         )
         if self.device.type == "cpu":
             images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
