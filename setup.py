@@ -1,9 +1,14 @@
 """Build script. The version is read as text, so that building never imports torch or Detectron2."""
 
+import gzip
+import os
 import re
+import tarfile
+import time
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -57,19 +62,44 @@ NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing n
 TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.2", "pytest>=8.4"]
 DEV = [*TESTS, "ruff>=0.17.6,<0.18", *NOTEBOOKS]
 
+
+class SameSdist(sdist):
+    """Writes the same bytes for the same files and SOURCE_DATE_EPOCH, as setuptools does for wheels
+    alone: nothing of when, by whom and from which folder it is built."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owners):
+        seconds = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def plain(entry):
+            entry.mtime, entry.mode = seconds, 0o644 if entry.isfile() else 0o755
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            return entry
+
+        path = f"{base_name}.tar.gz"
+        with gzip.GzipFile(path, "wb", mtime=seconds) as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                archive.add(base_dir, filter=plain)  # by name
+        return path
+
+
 setup(
     name="scopenet",
     version=VERSION,
     description="ScopeNet for Detectron2: Scope Head for Accurate Localization in Object Detection",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=["scopenet", "scopenet.*"]), "scopenet.configs"],
     package_dir={"scopenet.configs": "configs"},
     package_data={
+        "scopenet": ["py.typed"],
         "scopenet.analysis": ["*.html", "*.css"],
         "scopenet.engine": ["nothing.json"],
         "scopenet.configs": ["**/*.yaml", "**/*.py", "**/*.csv"],
     },
+    cmdclass={"sdist": SameSdist},
     entry_points={"console_scripts": ["scopenet = scopenet.cli:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
