@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+SITE ?= build/site
+SITE_FILES := '*.md' '*.py' configs datasets docs notebooks CITATION.cff LICENSE
 DETECTRON2 := $(VENV)/detectron2-wheel
 MATRIX := $(foreach python,3.10 3.11 3.12 3.13,matrix-$(python)-lowest matrix-$(python)-highest)
 
@@ -36,12 +38,13 @@ test-all: install ## Run all tests but those that need a GPU
 test-faults: install ## Run the fault-injection suite in full (docs/reliability.md)
 	SCOPENET_ALL_FAULTS=1 $(BIN) -m pytest tests/faults -m faults $(PYTEST_ARGS)
 
-site: install ## Build the site of the documentation into build/site
-	rm -rf build/docs
-	mkdir -p build/docs
-	git ls-files -z --cached --others --exclude-standard -- '*.md' docs configs notebooks scopenet \
-	  | xargs -0 cp --parents -t build/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --quiet
+site: install ## Build the site of the documentation into build/site, and check its links
+	rm -rf $(SITE) $(SITE)-source
+	mkdir -p $(SITE)-source
+	git ls-files -z --cached --others --exclude-standard -- $(SITE_FILES) \
+	  | xargs -0 cp --parents --target-directory $(SITE)-source
+	NO_MKDOCS_2_WARNING=1 SITE_SOURCE=$(SITE)-source $(BIN) -m mkdocs build --strict \
+	  --site-dir $(abspath $(SITE))
 
 dist: install ## Build wheel and sdist of the tagged commit into dist, the same bytes every time
 	git describe --exact-match --match "v$$($(BIN) setup.py --version)"
@@ -58,16 +61,17 @@ $(MATRIX): matrix-%:
 	$(MAKE) --no-print-directory detectron2 VENV=.venv-matrix
 	.venv-matrix/bin/python -m pytest $(PYTEST_ARGS)
 
-lint: install ## Check style and formatting
+lint: install ## Check style, formatting and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
+	$(BIN) -m mypy
 
 format: install ## Mend what can be mended by a program: imports, simple lint, formatting
 	$(BIN) -m ruff check --fix .
 	$(BIN) -m ruff format .
 
 clean: ## Remove caches and build products (neither .venv nor output)
-	rm -rf build dist scopenet.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist scopenet.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find configs datasets projects scopenet tests -name __pycache__ -type d -exec rm -rf {} +
 
 # A new interpreter may look for packages elsewhere: the stamp of the old one says nothing about it.
