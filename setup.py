@@ -29,8 +29,8 @@ INSTALL_REQUIRES = [
     "pycocotools>=2.0.7,!=2.0.9,!=2.0.10",  # these two demand the optional field `info`
     "opencv-python>=4.8",
     "yacs>=0.1.8",
-    "omegaconf>=2.1",
-    "hydra-core>=1.1",
+    "omegaconf>=2.2",
+    "hydra-core>=1.3",
     "numpy>=1.26.1",
     "Pillow>=9.5",
     "matplotlib>=3.7",
