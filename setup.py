@@ -32,7 +32,7 @@ INSTALL_REQUIRES = [
     "omegaconf>=2.2",
     "hydra-core>=1.3",
     "numpy>=1.26.1",
-    "Pillow>=9.5",
+    "Pillow>=10.1",
     "matplotlib>=3.7",
     "termcolor>=2.0",
     "tabulate>=0.9",
@@ -56,11 +56,11 @@ PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
-OPENVINO = ["openvino>=2025.0", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
+OPENVINO = ["openvino>=2025.2", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
 # A new minor version of ruff may format differently, one of mypy find more: they are raised by hand,
 # in a commit of their own.
-TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.2", "pytest>=8.4"]
+TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.2.2", "pytest>=8.4"]
 LINT = ["mypy>=2.4,<2.5", "ruff>=0.17.6,<0.18"]
 SITE = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0"]  # make site
 DIST = ["build>=1.2", "twine>=6.1"]  # make dist

@@ -123,11 +123,10 @@ class Detector:
             ValueError: something is no image at all, e.g. None.
         """
         is_list = isinstance(images, Sequence) and not isinstance(images, str | bytes)
-        found = []
-        for x in self.stream(images if is_list else [images]):
+        found: list[Any] = list(self.stream(images if is_list else [images]))
+        for x in found:
             if isinstance(x, ImageError):
                 raise x
-            found.append(x)
         return found if is_list else found[0]
 
     def stream(self, images: Iterable[Image]) -> Iterator[dict[str, Any] | ImageError]:
