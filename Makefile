@@ -9,14 +9,17 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+SITE ?= build/site
+SITE_FILES := '*.md' '*.py' configs datasets docs notebooks CITATION.cff LICENSE
 DETECTRON2 := $(VENV)/detectron2-wheel
+MATRIX := $(foreach python,3.10 3.11 3.12 3.13,matrix-$(python)-lowest matrix-$(python)-highest)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install detectron2 demo test test-all test-faults lint format clean
+.PHONY: help install detectron2 demo test test-all test-faults site dist matrix $(MATRIX) lint format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,16 +38,40 @@ test-all: install ## Run all tests but those that need a GPU
 test-faults: install ## Run the fault-injection suite in full (docs/reliability.md)
 	SCOPENET_ALL_FAULTS=1 $(BIN) -m pytest tests/faults -m faults $(PYTEST_ARGS)
 
-lint: install ## Check style and formatting
+site: install ## Build the site of the documentation into build/site, and check its links
+	rm -rf $(SITE) $(SITE)-source
+	mkdir -p $(SITE)-source
+	git ls-files -z --cached --others --exclude-standard -- $(SITE_FILES) \
+	  | xargs -0 cp --parents --target-directory $(SITE)-source
+	NO_MKDOCS_2_WARNING=1 SITE_SOURCE=$(SITE)-source $(BIN) -m mkdocs build --strict \
+	  --site-dir $(abspath $(SITE))
+
+dist: install ## Build wheel and sdist of the tagged commit into dist, the same bytes every time
+	git describe --exact-match --match "v$$($(BIN) setup.py --version)"
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN) -m build --outdir dist
+	$(BIN) -m twine check --strict dist/*
+
+matrix: $(MATRIX) ## Run the fast tests on Python 3.10 to 3.13 with the lowest and highest versions (needs uv)
+
+$(MATRIX): matrix-%:
+	uv venv --quiet --clear --seed --python $(firstword $(subst -, ,$*)) .venv-matrix
+	uv pip install --quiet --python .venv-matrix --editable ".[dev]" \
+	  --resolution $(subst lowest,lowest-direct,$(lastword $(subst -, ,$*)))
+	$(MAKE) --no-print-directory detectron2 VENV=.venv-matrix
+	.venv-matrix/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: install ## Check style, formatting and types
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
+	$(BIN) -m mypy
 
 format: install ## Mend what can be mended by a program: imports, simple lint, formatting
 	$(BIN) -m ruff check --fix .
 	$(BIN) -m ruff format .
 
 clean: ## Remove caches and build products (neither .venv nor output)
-	rm -rf build dist scopenet.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist scopenet.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find configs datasets projects scopenet tests -name __pycache__ -type d -exec rm -rf {} +
 
 # A new interpreter may look for packages elsewhere: the stamp of the old one says nothing about it.

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,15 @@ if _HAS_DETECTRON2:
         "registration",
     )
 __all__ = [*_MODULES]
+
+if TYPE_CHECKING:  # they see what is imported when it is asked for
+    from .detector import Detector as Detector
+    from .errors import ConfigError as ConfigError
+    from .registration import ScopeHead as ScopeHead
+    from .registration import ScopeNet as ScopeNet
+    from .registration import ScopeNetWithTTA as ScopeNetWithTTA
+    from .registration import add_scopenet_config as add_scopenet_config
+    from .registration import load_config as load_config
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ def replacing(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
 
 
 def write_file(
-    path: Path, write: Callable[[BinaryIO], None], *, unfinished: Path | None = None
+    path: Path, write: Callable[[BinaryIO], object], *, unfinished: Path | None = None
 ) -> None:
     """Let ``write``, which is given a file open for writing and reading, make ``path`` whole or not
     at all, see :func:`replacing`."""

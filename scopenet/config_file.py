@@ -6,9 +6,9 @@ of :func:`settings_of`.
 
 import difflib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import yaml
@@ -20,7 +20,7 @@ from .config import add_scopenet_config
 from .errors import ConfigError
 from .safe_yaml import check_config_file
 
-Config = CfgNode | DictConfig
+Config: TypeAlias = CfgNode | DictConfig
 # Where an architecture has its number of classes, below MODEL.
 NUM_CLASSES_NODES = {"ScopeNet": "SCOPENET", "RetinaNet": "RETINANET"}
 
@@ -112,7 +112,7 @@ def override(config: Config, overrides: Sequence[str], config_file: str = "") ->
 _MISSING = object()
 
 
-def _names(node: dict, prefix: str = "") -> Iterator[str]:
+def _names(node: Any, prefix: str = "") -> Iterator[str]:
     """Yield the dotted names of everything in ``node``, as overrides name it."""
     for name, child in node.items():
         yield f"{prefix}{name}"
@@ -120,7 +120,7 @@ def _names(node: dict, prefix: str = "") -> Iterator[str]:
             yield from _names(child, f"{prefix}{name}.")
 
 
-def _hint(key: str, known: Iterator[str]) -> str:
+def _hint(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.7)
     return f", did you mean {close[0]}?" if close else "."
 
@@ -215,7 +215,7 @@ def repeat_factors_of(lazy: DictConfig) -> DictConfig | None:
     """Return how a LazyConfig computes the repeat factors of its sampler, if it has those that the
     YAML keys of Detectron2 give."""
     train = lazy.dataloader.train
-    sampler = train.get("sampler") or {}
+    sampler: Any = train.get("sampler") or {}
     factors = sampler.get("repeat_factors")
     if sampler.keys() != {"_target_", "repeat_factors"} or not isinstance(factors, DictConfig):
         return None

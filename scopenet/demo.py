@@ -62,6 +62,7 @@ def draw(detector: Detector, cfg: CfgNode, output: Path) -> None:
             )
         )
     Image.fromarray(stack_pictures(pictures, columns=2)).save(output / "detections.png")
+    assert detector.network is not None
     model = detector.network.model
     learned = model.log2_anchors.detach().cpu()
     plot_anchors(model.log2_anchor_start.cpu(), learned, model.bin_edges.cpu(),

@@ -4,10 +4,10 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXPORTED_SUFFIXES = (".onnx", ".xml")
 CHECKPOINTS = ("model_best.pth", "model_final.pth")  # of a training, the better one first
 NUM_READERS = 2  # threads that read and resize images while others are in the network
-Image = np.ndarray | str | os.PathLike | bytes
+Image: TypeAlias = np.ndarray | str | os.PathLike | bytes
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Detector:
     predict: Callable[[np.ndarray], dict[str, Any]]
     name: str
     class_names: list[str]
-    category_ids: list[int] = field(default_factory=list)
+    category_ids: Sequence[int | str] = ()
     network: "Network | None" = None
     batch_size: int = 1
 
@@ -88,8 +88,9 @@ class Detector:
                 )
             from .runtime import Predictor
 
-            options = {"batch_size": batch_size, "num_threads": num_threads}
-            predictor = Predictor(exported, device=device or "cpu", **options)
+            predictor = Predictor(
+                exported, device=device or "cpu", batch_size=batch_size, num_threads=num_threads
+            )
             return cls(predictor, exported.stem, predictor.class_names, batch_size=batch_size)
         from .config_file import override
         from .engine.network import load_network
@@ -99,7 +100,12 @@ class Detector:
         network = load_network(config, weights, device, class_names)
         return cls(network, name, network.class_names, network.category_ids, network, batch_size)
 
-    def __call__(self, images: Image | Sequence[Image]) -> dict[str, Any] | list[dict[str, Any]]:
+    @overload  # a str is a sequence of str, too
+    def __call__(self, images: Image) -> dict[str, Any]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, images: Sequence[Image]) -> list[dict[str, Any]]: ...
+
+    def __call__(self, images: Any) -> dict[str, Any] | list[dict[str, Any]]:
         """Detect objects in an image or in each of a list; of many see :meth:`stream`.
 
         Args:
@@ -117,7 +123,7 @@ class Detector:
             ValueError: something is no image at all, e.g. None.
         """
         is_list = isinstance(images, Sequence) and not isinstance(images, str | bytes)
-        found = list(self.stream(images if is_list else [images]))
+        found: list[Any] = list(self.stream(images if is_list else [images]))
         for x in found:
             if isinstance(x, ImageError):
                 raise x
@@ -144,6 +150,7 @@ class Detector:
     def _detect(self, inputs: list) -> list[dict[str, Any] | ImageError]:
         if isinstance(inputs[0], ImageError):
             return inputs
+        assert self.network is not None
         return [x | {"instances": x["instances"].to("cpu")} for x in self.network.detect(inputs)]
 
 

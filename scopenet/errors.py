@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
+from typing import TypeGuard
 from urllib.error import URLError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -63,7 +64,8 @@ def one_sentence_errors(exit_code: int = 1) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if hasattr(error, "exit_code") and not error.signal_name:  # of torch.multiprocessing
+        if hasattr(error, "exit_code") and not getattr(error, "signal_name", ""):
+            # It is of torch.multiprocessing.
             sys.exit(error.exit_code)
         sentence = _sentence(error)
         if not sentence:
@@ -98,7 +100,7 @@ def _sentence(error: Exception) -> str:
     return ""
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def _is_disk_full(error: BaseException | None) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 

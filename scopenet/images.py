@@ -1,6 +1,7 @@
 """Finding and reading image files, in the way in which training reads them; needs no PyTorch."""
 
 import glob
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -75,7 +76,7 @@ def _matches(one: str) -> list[Path]:
     return found
 
 
-def read_image(source: str | Path | bytes) -> np.ndarray:
+def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
     """Read an image file, by its path or an address such as ``s3://``, or what one holds, as BGR
     uint8 (H, W, 3), turned as its EXIF orientation says.
 
@@ -86,10 +87,9 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     try:
         if isinstance(source, str) and is_uri(source):
             source = read_file(source)
-        is_content = isinstance(source, bytes)
-        with BytesIO(source) if is_content else open(source, "rb") as f:
+        with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as f:
             check_image_file(f)
-        with Image.open(BytesIO(source) if is_content else source) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.mode[0] in "IF":  # Pillow would clip their values instead of scaling them
                 raise ImageError(
                     f"{name} has more than 8 bits per channel; convert it to 8 bits first."

@@ -3,10 +3,11 @@ the order of the images, however many there are."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def map_ahead(
@@ -14,7 +15,7 @@ def map_ahead(
 ) -> Iterator[R]:
     """Map as ``Executor.map`` does, but take at most ``ahead`` items that nobody has asked for yet,
     at least 1: items may go on forever, and results fill the memory."""
-    pending = deque()
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
             pending.append(executor.submit(function, item))

@@ -1,10 +1,12 @@
 """The wheel that is built from the clone: complete, and enough to build a model and predict; with
-the program, and without the laboratory."""
+the program, and without the laboratory; the sdist beside it, and both the same bytes every time."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -40,15 +42,25 @@ for name in cli.COMMANDS:
 """
 
 
+FOLDERS = ("scopenet", "configs", "projects", "tests")
+FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+
+
+def copy_source(source: Path) -> Path:
+    """A clone without git, of what a build could put into a distribution."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in FILES:
+        shutil.copy(ROOT / name, source)
+    return source
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     """A folder that holds what an installation of the wheel would put into site-packages."""
-    source, wheels = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("scopenet", "configs"):
-        shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+    source = copy_source(tmp_path_factory.mktemp("source"))
+    wheels = tmp_path_factory.mktemp("wheels")
     command = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
     done = subprocess.run(
         [sys.executable, "-m", "pip", *command, str(source)], capture_output=True, text=True
@@ -110,3 +122,26 @@ def test_wheel_has_the_program(site, tmp_path):
 def test_every_subcommand_of_the_wheel_says_what_it_takes(site, tmp_path):
     said = run_python(site, tmp_path, "-W", "ignore", "-c", HELP)
     assert all(f"usage: scopenet {name} " in said for name in COMMANDS)
+
+
+@pytest.mark.slow
+def test_distributions_are_the_same_every_time_and_hold_the_package_alone(tmp_path):
+    """The wheel is built from the sdist, as by `make dist`."""
+    sums = []
+    for place in (tmp_path / "first", tmp_path / "second"):
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist")]
+        env = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run(command, cwd=copy_source(place), env=env, check=True, capture_output=True)
+        files = sorted(place.glob("dist/*"))
+        sums.append({x.name: hashlib.sha256(x.read_bytes()).hexdigest() for x in files})
+    assert sums[0] == sums[1] and len(files) == 2
+    checked = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *map(str, files)])
+    assert checked.returncode == 0
+    with tarfile.open(*place.glob("dist/*.tar.gz")) as archive:
+        paths = {tuple(x.name.split("/")[1:]) for x in archive if x.isfile()}
+    assert {x[0] for x in paths if len(x) > 1} == {"scopenet", "configs", "scopenet.egg-info"}
+    assert {x[0] for x in paths if len(x) == 1} == {*FILES, "PKG-INFO", "setup.cfg"}
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()

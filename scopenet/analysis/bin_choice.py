@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ..modeling import ScopeNet
 from .borders import DIRECTIONS
-from .page import Figure, Section, Table, number
+from .page import Block, Figure, Section, Table, number
 from .plots import BLUE, ORANGE, draw_matrix, figure_uri, new_figure
 from .run import Run
 
@@ -112,7 +113,7 @@ def _draw_errors(axis: Axes, borders: pd.DataFrame, names: list[str]) -> None:
     by_bin = [borders[borders.bin == n] for n in range(len(names))]
     places = np.arange(len(names))
     thin = {"linewidth": 0.8}
-    style = {"widths": 0.3, "whis": (5, 95), "showfliers": False, "manage_ticks": False}
+    style: Any = {"widths": 0.3, "whis": (5, 95), "showfliers": False, "manage_ticks": False}
     style |= {"medianprops": {"color": "black"}, "whiskerprops": thin, "capprops": thin}
     for column, shift, color, label in (
         ("from_bin", -0.18, BLUE, "from the true bin"),
@@ -173,7 +174,7 @@ def section(runs: list[Run]) -> Section:
     )
     levels = dict(enumerate(run.model.head_in_features))
     digits = {"error": 2, "error, true bin": 2}
-    blocks = [
+    blocks: list[Block] = [
         Table(ious.rename(index=levels), gap, "level"),
         Table(by_level.rename(index=levels), figures, "level", digits),
         Table(by_direction, "The same by direction.", "direction", digits),

@@ -8,7 +8,7 @@ from ..modeling import ScopeNet
 from ..modeling.border_errors import RIGHT
 from .calibration import FOUND_IOU
 from .dataset import BOX
-from .page import Figure, Section, Table, number
+from .page import Block, Figure, Section, Table, number
 from .plots import BLUE, figure_uri, new_figure
 from .run import BORDER_SCORES, BORDER_STDS, Run
 
@@ -105,7 +105,8 @@ def section(runs: list[Run]) -> Section:
     borders = found_borders(run)
     if borders.empty:
         return Section("sure", TITLE, missing="Left out: nothing was found.")
-    error, blocks = calibration_error(borders), [_figure(run, borders)]
+    error = calibration_error(borders)
+    blocks: list[Block] = [_figure(run, borders)]
     if "std" in borders:
         shares = pd.DataFrame([coverage(borders)], index=["found"])
         shares["of a Laplace distribution"] = "75.7 and 94.1"

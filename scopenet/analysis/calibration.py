@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from .coco_evaluation import evaluate, mean_precision
-from .page import Figure, Section, Table, number
+from .page import Block, Figure, Section, Table, number
 from .plots import SCORE_COLORS, SCORE_NAMES, draw_cloud, figure_uri, new_figure
 from .run import Run
 
@@ -16,7 +17,7 @@ FOUND_IOU = 0.5  # from here on a detection is about an object at all
 MAX_POINTS = 2000  # of those found and of the others; more would only overlap
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Measure Spearman's in [-1, 1]; NaN for fewer than three samples or a constant."""
     return pd.Series(x).rank().corr(pd.Series(y).rank(), min_periods=3)
 
@@ -108,7 +109,7 @@ def section(runs: list[Run]) -> Section:
         f"{len(run.detections)} detections ranked by each score."
     )
     digits = {"rank correlation": 3, "of those found": 3}
-    blocks = [_figure(run), Table(table, caption, "score", digits)]
+    blocks: list[Block] = [_figure(run), Table(table, caption, "score", digits)]
     *others, (last, rho) = [(x, number(rho, 2)) for x, rho in table["of those found"].items()]
     note = ", ".join(" ".join(x) for x in others[::-1])
     headline = (rho, f"rank correlation of {last} and IoU", note)

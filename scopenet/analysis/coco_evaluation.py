@@ -3,16 +3,16 @@
 import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from .dataset import BOX, Dataset
 
-Ranges = Mapping[str, tuple[float, float]]  # name -> [low, high)
+Ranges = dict[str, tuple[float, float]]  # name -> [low, high)
 ALL: Ranges = {"all": (-math.inf, math.inf)}
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # per image, COCO's
@@ -41,7 +41,7 @@ def evaluate(
     dataset: Dataset,
     detections: pd.DataFrame,
     *,
-    iou_thresholds: Sequence[float] = COCO_IOUS,
+    iou_thresholds: ArrayLike = COCO_IOUS,
     ranges: Ranges = ALL,
     quantity: str = "area",
     use_classes: bool = True,

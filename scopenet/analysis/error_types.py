@@ -14,7 +14,7 @@ import pandas as pd
 
 from .coco_evaluation import evaluate, mean_precision
 from .dataset import BOX
-from .page import Figure, Section, Table
+from .page import Block, Figure, Section, Table
 from .plots import draw_bars, figure_uri, new_figure
 from .run import Run
 
@@ -151,7 +151,7 @@ def section(runs: list[Run]) -> Section:
         "missed object taken out. Costs do not add up, and a detection with a low score counts "
         "as much as any other but costs little.",
     ]
-    blocks = [_figure(costs, runs)]
+    blocks: list[Block] = [_figure(costs, runs)]
     for run, table in zip(runs, costs, strict=True):
         caption = f"The errors among all detections of {run.name}, and their cost in AP50 points."
         columns = {"what it is": ERRORS, "count": table["count"], "AP50 cost": table.dAP50}

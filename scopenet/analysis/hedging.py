@@ -1,5 +1,7 @@
 """Section 3.1's claim: near an edge between two bins the network hedges."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -40,7 +42,7 @@ def _draw(axis: Axes, borders: pd.DataFrame, column: str, color: str) -> None:
     near = borders[borders.edge_distance <= MAX_DISTANCE]
     edges = np.linspace(0, MAX_DISTANCE, NUM_INTERVALS + 1)
     mean = binned_mean(near.edge_distance, near[column], edges)
-    style = {"marker": "o", "markersize": 4, "capsize": 2, "elinewidth": 0.8, "color": "black"}
+    style: Any = {"marker": "o", "markersize": 4, "capsize": 2, "elinewidth": 0.8, "color": "black"}
     axis.errorbar(mean.x, mean["mean"], mean["std"], label="mean ± standard deviation", **style)
     axis.set_xlim(0, MAX_DISTANCE)
     axis.set_xlabel("distance of the true border to the nearest bin edge (log2 px)")

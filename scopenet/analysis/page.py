@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -56,6 +57,9 @@ class Table:
         return [True, *self.frame.map(type).eq(str).any()]
 
 
+Block: TypeAlias = Figure | Gallery | Table
+
+
 @dataclass(frozen=True)
 class Section:
     """The answer to one question."""
@@ -63,7 +67,7 @@ class Section:
     key: str  # its anchor in the page
     title: str
     text: list[str] = field(default_factory=list)  # paragraphs
-    blocks: list[Figure | Gallery | Table] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     missing: str = ""  # why there is nothing to see
     headlines: list[tuple[str, str, str]] = field(default_factory=list)  # figure, what it is, note
     verdict: list[str] = field(default_factory=list)  # sentences that the page begins with
@@ -88,9 +92,9 @@ def number(value: float, digits: int = 1) -> str:
 
 def render(page: Page) -> str:
     """Write the page as HTML; all text is escaped."""
-    strict = {"autoescape": True, "undefined": StrictUndefined}
-    lean = {"trim_blocks": True, "lstrip_blocks": True}  # no line of HTML for one of Jinja alone
-    environment = Environment(loader=PackageLoader("scopenet.analysis", ""), **strict, **lean)
+    options: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined}
+    options |= {"trim_blocks": True, "lstrip_blocks": True}  # no empty line for Jinja's own
+    environment = Environment(loader=PackageLoader("scopenet.analysis", ""), **options)
     return environment.get_template("page.html").render(page=page)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from ..data.unusable import unreadable_image
 from ..visualization import CONFIDENCE_COLORS, CONFIDENCES, border_lines
 from .dataset import BOX
-from .page import Figure, Gallery, Section
+from .page import Block, Figure, Gallery, Section
 from .plots import data_uri, figure_uri, new_figure
 from .run import BORDER_SCORES, Run
 from .thresholds import best_thresholds, curves
@@ -113,7 +113,7 @@ def section(runs: list[Run]) -> Section:
         "images with objects have."
     ]
     best = _gallery(run, ranking[:count], "The best images, the best first.")
-    blocks = [_legend("p_l" in run.detections), best]
+    blocks: list[Block] = [_legend("p_l" in run.detections), best]
     if len(worst):
         blocks.append(_gallery(run, worst, "The worst images, the worst first."))
     return Section("pictures", TITLE, text, blocks)

@@ -83,6 +83,6 @@ def facts(
     sources = ("Detector", args.model), ("Compared with", args.compare)
     for run, x, (title, source) in zip(runs, detectors, sources, strict=False):
         text = f"{run.name} ({type(run.model).__name__}), {len(run.detections)} detections"
-        pairs += [(title, text), ("Loaded from", source), ("Weights", x.network.weights)]
+        pairs += [(title, text), ("Loaded from", source), ("Weights", x.network.weights)]  # type: ignore[union-attr]
     versions = f"scopenet {__version__}, torch {torch.__version__}"
     return [*pairs, ("Versions", f"{versions}, Python {platform.python_version()}")]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import matched_pairwise_iou
-from torch import nn
 from tqdm import tqdm
 
 from ..data.loader import build_validation_loader
@@ -31,11 +31,11 @@ class Run:
     """What a detector found in a data set."""
 
     name: str
-    model: nn.Module
+    model: Any  # a ScopeNet where there are borders
     dataset: Dataset
     detections: pd.DataFrame  # by row number
-    borders: pd.DataFrame | None = None  # see `border_tables`; None without a choice of bins
-    positives: pd.DataFrame | None = None
+    borders: Any = None  # see `border_tables`; None without a choice of bins
+    positives: Any = None
 
     @property
     def score_columns(self) -> list[str]:
@@ -82,12 +82,14 @@ class Run:
 def choose_dataset(detector: Detector, dataset_name: str) -> str:
     """Let ``dataset_name``, or else the config's test set, be what is tested on; return its name.
     More than one, and one that cannot be read or does not fit the config, are a ConfigError."""
-    config = detector.network.config
+    network = detector.network
+    assert network is not None  # as in an exported one
+    config = network.config
     if dataset_name and isinstance(config, CfgNode):
         config.DATASETS.TEST = (dataset_name,)
     elif dataset_name:
         config.dataloader.test.dataset.names = dataset_name
-    names = detector.network.settings.DATASETS.TEST
+    names = network.settings.DATASETS.TEST
     if len(names) != 1:
         raise ConfigError(f"{detector.name} has {len(names)} test sets; choose one with --dataset.")
     check_config(config, training=False)
@@ -114,7 +116,9 @@ def run_detector(detector: Detector, dataset: Dataset, name: str) -> Run:
     """Detect in all images as evaluation does, one by one so that no padding depends on the
     neighbours; a detector, ``name`` in legends, that knows classes which the data set has not, and
     too many unreadable images are a ConfigError."""
-    network, model = detector.network, detector.network.model
+    network = detector.network
+    assert network is not None
+    model: Any = network.model
     model = model.model if isinstance(model, ScopeNetWithTTA) else model  # its single view
     has_choice = isinstance(model, ScopeNet) and model.num_bins > 1
     data = network.trainer.test_data(network.settings, dataset.name, labelled=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .coco_evaluation import ALL, Ranges, evaluate, mean_precision
-from .page import Figure, Section, Table, number
+from .page import Block, Figure, Section, Table, number
 from .plots import draw_bars, figure_uri, new_figure
 from .run import Run
 
@@ -96,5 +96,5 @@ def section(runs: list[Run]) -> Section:
     for name in ("AP", "AP50", "AP75"):
         value, *others = map(number, ap.loc[name])
         headlines.append((value, name, f"compared: {others[0]}" if others else "percent"))
-    blocks = [table, _figure([(ap, *sizes), (by_aspect, *aspects)], len(truths))]
+    blocks: list[Block] = [table, _figure([(ap, *sizes), (by_aspect, *aspects)], len(truths))]
     return Section("ap", TITLE, text, blocks, headlines=headlines)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .coco_evaluation import evaluate, matches
-from .page import Figure, Section, Table
+from .page import Block, Figure, Section, Table
 from .plots import BLUE, RUN_COLORS, draw_matrix, figure_uri, new_figure
 from .run import Run
 
@@ -136,6 +136,6 @@ def section(runs: list[Run]) -> Section:
         f"{100 * best.recall:.1f} %.",
     ]
     confusion = _confusion_blocks(run, float(best.threshold))
-    blocks = [_curves_figure(runs, of_runs), _thresholds_table(run, table), *confusion]
+    blocks: list[Block] = [_curves_figure(runs, of_runs), _thresholds_table(run, table), *confusion]
     headlines = [(f"{100 * best.f1:.1f}", "best F1", f"score ≥ {best.threshold:.2f}")]
     return Section("threshold", TITLE, text, blocks, headlines=headlines)

@@ -123,7 +123,8 @@ class CocoSplit:
         for path in self.image_dir.iterdir():
             if path.suffix.lower() in (".png", ".jpg"):
                 path.unlink()
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index, sample in enumerate(tqdm(samples, desc=str(self.image_dir), total=total)):
             file_name, (width, height) = _save(sample.image, self.image_dir, index)
             size = {"width": width, "height": height}

@@ -127,7 +127,7 @@ def find_box(annotation: Json) -> Any:
     None if there is nothing."""
     if annotation.get("bbox"):
         return annotation["bbox"]
-    segmentation = annotation.get("segmentation")
+    segmentation: Any = annotation.get("segmentation")
     try:
         if isinstance(segmentation, dict):
             _check_rle(segmentation["size"], segmentation["counts"])
@@ -204,7 +204,7 @@ def clean_complete(
             problem = "box of an image that is left out"
         if problem:
             dropped[problem] += 1
-        else:
+        elif image:
             kept.append(annotation | _usual_fields(annotation, image, box))
     _number_anew(kept)
     return content | {"images": [*images.values()], "annotations": kept}, dropped
@@ -237,7 +237,7 @@ def _usual_fields(annotation: dict, image: dict, box: list[float]) -> Json:
         left, top = max(x, 0), max(y, 0)
         right, bottom = min(x + width, image["width"]), min(y + height, image["height"])
         box = [left, top, right - left, bottom - top]
-    area = annotation.get("area")
+    area: Any = annotation.get("area")
     return {
         "bbox": box,
         "area": area if is_number(area) and area > 0 else box[2] * box[3],

@@ -31,6 +31,7 @@ def convert(
     if not labels.is_dir():
         raise ConfigError(f"The folder {labels} does not exist.")
     files = images_in(images, recursive=True)
+    classes: list[str] | None
     if like:
         classes = [*classes_of(read_coco_json(like)).values()]
     else:

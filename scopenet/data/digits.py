@@ -155,11 +155,12 @@ def compose(sources: Sources, size: int, rng: np.random.Generator) -> Sample:
 
     A digit that finds no free place is left out; the first one always finds one.
     """
-    image = random_crop(sources.photos[rng.integers(len(sources.photos))], size, rng)
+    image = random_crop(sources.photos[int(rng.integers(len(sources.photos)))], size, rng)
     style = sources.style
-    boxes, labels = [], []
+    boxes: list = []
+    labels: list[int] = []
     for _ in range(rng.integers(1, style.max_digits + 1)):
-        index = rng.integers(len(sources.glyphs))
+        index = int(rng.integers(len(sources.glyphs)))
         box = random_box(size, boxes, rng, style)
         if box is not None:
             colour = random_colour(image, box, rng, style)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,6 +183,8 @@ class ReportingLoader(DataLoader):
     """A loader of lists of samples that logs every unreadable image file once, and stops where more
     have been met in this process than its data set allows."""
 
+    dataset: ImageDataset
+
     def __init__(self, dataset: ImageDataset, **options):
         super().__init__(
             dataset,
@@ -191,7 +194,7 @@ class ReportingLoader(DataLoader):
             **options,
         )
 
-    def __iter__(self) -> Iterator[list[dict]]:
+    def __iter__(self) -> Any:
         met: set[str] = set()
         for batch in super().__iter__():
             for sample in batch:

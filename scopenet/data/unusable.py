@@ -73,7 +73,7 @@ def map_image(sample: dict, mapper: Mapper) -> dict:
             if file:
                 problem = unreadable_image(sample)
             else:
-                problem = path and isinstance(error, READING_ERRORS) and reason_of(error)
+                problem = reason_of(error) if path and isinstance(error, READING_ERRORS) else ""
             if not problem:  # it is something else that went wrong
                 raise
             return {UNREADABLE: {path: problem}}

@@ -3,6 +3,7 @@ gradient is that of the whole batch."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer
@@ -24,11 +25,12 @@ class MicroBatches:
     training = True  # as Detectron2's trainers assert
 
     def __init__(self, model: nn.Module, number: int, scale: Callable[[Tensor], Tensor]):
-        self.model, self.number, self.scale = model, number, scale
+        self.model: Any = model
+        self.number, self.scale = number, scale
         self.is_distributed = isinstance(model, DistributedDataParallel)
 
     def __call__(self, batch: list[dict]) -> dict[str, Tensor]:
-        detector = self.model.module if self.is_distributed else self.model
+        detector: Any = self.model.module if self.is_distributed else self.model
         joint = detector.joint_batch(batch)
         size = len(batch) // self.number
         *others, last = (batch[i : i + size] for i in range(0, len(batch), size))
@@ -47,16 +49,17 @@ class InMicroBatches:
     """Makes one of Detectron2's step trainers take each of its batches in parts."""
 
     num_parts = 1
+    model: Any
 
     def run_step(self) -> None:
         if self.num_parts == 1:
-            super().run_step()
+            super().run_step()  # type: ignore[misc]
             return
         model, scaler = self.model, getattr(self, "grad_scaler", None)
         scale = scaler.scale if scaler else lambda loss: loss
         self.model = MicroBatches(model, self.num_parts, scale)
         try:
-            super().run_step()
+            super().run_step()  # type: ignore[misc]
         finally:
             self.model = model
 

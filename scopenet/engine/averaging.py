@@ -1,7 +1,7 @@
 """A running average of the weights beside the trained ones: what is evaluated and published."""
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import ConfigError
 
@@ -28,7 +28,7 @@ class WeightAverage(AveragedModel):
         super().__init__(model, multi_avg_fn=self._average, use_buffers=True)
         self.decay = decay
 
-    def _average(self, averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
+    def _average(self, averages: PARAM_LIST, values: PARAM_LIST, updates: Tensor | int) -> None:
         if not averages[0].is_floating_point():
             for average, value in zip(averages, values, strict=True):
                 average.copy_(value)

@@ -7,7 +7,6 @@ from urllib.parse import urlparse
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
 
 from ..errors import ConfigError, refused
 from ..modeling.bins import bin_edges
@@ -49,7 +48,7 @@ def report_forgotten(incompatible: Any) -> None:
         )
 
 
-def report_other_bins(checkpoint: dict[str, Any], model: nn.Module) -> None:
+def report_other_bins(checkpoint: dict[str, Any], model: Any) -> None:
     """Say in the log that the bins of a ScopeNet lie elsewhere than those that the checkpoint's
     config had, which nothing in the shapes of the weights tells."""
     try:

@@ -75,7 +75,9 @@ def check_class_override(
 ) -> None:
     """Raise a ConfigError if an override gives a number of classes that is not that of the data of
     one's own; ``before`` and ``after`` these are read, key and number."""
-    if before != after and any(x.partition("=")[0] == before[0] for x in overrides):
+    if not before or not after or before == after:
+        return
+    if any(x.partition("=")[0] == before[0] for x in overrides):
         raise ConfigError(
             f"{before[0]} is {before[1]}, but the json has {after[1]} categories; leave the key "
             "out, it is set by the json."

@@ -35,7 +35,7 @@ class Network:
         weights: file or address.
     """
 
-    model: nn.Module
+    model: Any  # a ScopeNet or another detector
     mapper: DatasetMapper
     class_names: list[str]
     category_ids: list[int]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ class DetectionPictures(AtEvaluation):
         # Only needed here: it brings matplotlib with it.
         from ..visualization import draw_beside_ground_truth
 
-        dataset = self.loader().dataset
+        dataset: Any = self.loader().dataset
         for i in spread(len(dataset), NUM_PICTURES):
             sample, dataset_dict = dataset[i], dataset.dicts[i]
             if "instances" not in sample:

@@ -104,7 +104,8 @@ def export(
 
 def _network_input(record: dict, metadata: Metadata) -> np.ndarray:
     image = read_image(record["file_name"])
-    return resize(image, *network_size(*image.shape[:2], metadata.min_size, metadata.max_size))
+    height, width = image.shape[:2]
+    return resize(image, *network_size(height, width, metadata.min_size, metadata.max_size))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,8 +145,13 @@ def run(args: argparse.Namespace) -> None:
         sources = {"images": _source(args.images, datasets.TEST, "--images"), "calibration": ""}
         if args.precision == "int8":
             sources["calibration"] = _source(args.calibration, datasets.TRAIN, "--calibration")
-        counts = {x: getattr(args, x) for x in ("num_images", "num_calibration_images")}
         path, verification = export(
-            network, args.format, args.output, precision=args.precision, **sources, **counts
+            network,
+            args.format,
+            args.output,
+            precision=args.precision,
+            **sources,
+            num_images=args.num_images,
+            num_calibration_images=args.num_calibration_images,
         )
     print(f"{path}: {verification.describe()}")

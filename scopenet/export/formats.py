@@ -68,11 +68,11 @@ def write_onnx(graph: DetectionGraph, metadata: Metadata, path: Path, _: Images 
         values ONNX's TopK gives the first ones first, too."""
         return op.TopK(x, op.Shape(x), axis=-1, largest=int(descending), sorted=1)
 
-    names = {"input_names": ["image"], "output_names": graph.output_names}
-    options = {"custom_translation_table": {torch.ops.aten.sort.stable: sort_stable}}
+    options: Any = {"input_names": ["image"], "output_names": graph.output_names}
+    options["custom_translation_table"] = {torch.ops.aten.sort.stable: sort_stable}
     with contextlib.redirect_stdout(io.StringIO()):  # the steps that it reports
-        exported = torch.onnx.export(
-            capture(graph), dynamo=True, optimize=True, verbose=False, **names, **options
+        exported: Any = torch.onnx.export(
+            capture(graph), dynamo=True, optimize=True, verbose=False, **options
         )
     model = exported.model
     for node in model.graph.all_nodes():  # where in the source it is from, with folders

@@ -79,11 +79,13 @@ class DetectionGraph(nn.Module):
         to_height, to_width = padded_size((height, width), padding_of(model.backbone))
         padded = F.pad(pixels, (0, to_width - width, 0, to_height - height))
         features = model.backbone(padded[None])
-        predictions = model.head([features[name] for name in model.head_in_features])
-        maps = ([x[0] for x in levels] for levels in predictions)
+        levels = model.head([features[name] for name in model.head_in_features])
+        logits, bin_logits, deltas = ([x[0] for x in maps] for maps in levels)
         size = torch.stack([torch.scalar_tensor(x) for x in (height, width)])
         options = model.detection_options | {"error_weights": model.error_weights}
-        found = detect(*maps, model.log2_anchors, model.strides, size, **options)
+        found = detect(
+            logits, bin_logits, deltas, model.log2_anchors, model.strides, size, **options
+        )
         return tuple(x for x in found if x is not None)
 
 
@@ -91,7 +93,7 @@ def capture(graph: DetectionGraph) -> torch.export.ExportedProgram:
     """Write down what the graph computes, as a program without Python."""
     shapes = {"image": dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)}
     # A side of one cell, as the coarse levels of small images have, is a size like all others.
-    with torch.no_grad(), shape_config.patch(backed_size_oblivious=True):
+    with torch.no_grad(), shape_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(graph, (graph.example,), dynamic_shapes=shapes, strict=False)
     # Drop the assertions on sizes (torchvision declares that NMS leaves two boxes or more) and the
     # source lines, which name folders of this machine.

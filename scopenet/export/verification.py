@@ -80,7 +80,7 @@ class Verification:
     def check(self, precision: str) -> None:
         """Raise a ConfigError for a file that does not find what the original finds."""
         both, min_matched = self.on_images + self.at_sizes, MIN_MATCHED[precision]
-        lost = 0.0 if self.ap is None else self.ap - self.exported_ap
+        lost = 0.0 if self.ap is None or self.exported_ap is None else self.ap - self.exported_ap
         if not (both.share >= min_matched and lost <= MAX_AP_LOSS[precision]):
             raise ConfigError(
                 f"The exported model does not find what the original finds: {self.describe()}; "

@@ -1,5 +1,6 @@
 """The index of a zoo: which files were published for which config."""
 
+import builtins
 import hashlib
 import json
 import math
@@ -44,7 +45,7 @@ class File:
         _need(type(self.bytes) is int and self.bytes >= 0, "the size of a file")
 
     @classmethod
-    def of(cls, content: bytes) -> "File":
+    def of(cls, content: builtins.bytes) -> "File":
         return cls(hashlib.sha256(content).hexdigest(), len(content))
 
 

@@ -39,8 +39,8 @@ def get_config_file(config_path: str) -> str:
 def get_checkpoint_url(config_path: str, *, zoo: Root = None) -> str:
     """Say where the published weights are, in Detectron2's format: an address, or a file if the zoo
     is a folder."""
-    zoo, _, entry = _find(config_path, zoo)
-    return zoo.location(f"{entry.folder}/{entry.checkpoint}")
+    found, _, entry = _find(config_path, zoo)
+    return found.location(f"{entry.folder}/{entry.checkpoint}")
 
 
 def get_config(config_path: str, trained: bool = False, *, zoo: Root = None) -> Config:
@@ -58,8 +58,8 @@ def get(
     """Load a published model, or make one that starts from the weights that its config names; in
     training mode, on ``device`` or else that of the config."""
     if trained:
-        zoo, name, entry = _find(config_path, zoo)
-        return load_model(_trained_config(zoo, name, entry), _weights(zoo, entry), device)[0]
+        found, name, entry = _find(config_path, zoo)
+        return load_model(_trained_config(found, name, entry), _weights(found, entry), device)[0]
     config = get_config(config_path)
     settings = settings_of(config).clone()
     settings.MODEL.DEVICE = device or settings.MODEL.DEVICE
@@ -73,11 +73,11 @@ def published(name: str, *, zoo: Root = None) -> tuple[Config, str, list[str] | 
     """Return the config of a published model, the file of its verified weights, on this machine,
     and the names of its classes, if they are known; ``name`` is its ``config_path``, with or
     without suffix."""
-    zoo, name, entry = _find(name, zoo)
-    config, weights = _trained_config(zoo, name, entry), _weights(zoo, entry)
+    found, name, entry = _find(name, zoo)
+    config, weights = _trained_config(found, name, entry), _weights(found, entry)
     if CLASS_NAMES not in entry.files:
         return config, weights, None
-    path = zoo.fetch(entry, CLASS_NAMES)
+    path = found.fetch(entry, CLASS_NAMES)
     with refused(f"{path} holds no names of classes"):
         names = json.loads(path.read_bytes())
         if not (isinstance(names, list) and all(isinstance(x, str) for x in names)):

@@ -67,7 +67,8 @@ def publishable(text: str, where: str) -> dict:
         weights = _address_or_name(config["train"]["init_checkpoint"])
         config["train"] |= {"output_dir": "./output", "init_checkpoint": weights}
         config["train"]["device"] = "cuda"  # where there is one, see `settings_of`
-        return OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        resolved: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        return resolved
 
 
 def _address_or_name(path: str) -> str:

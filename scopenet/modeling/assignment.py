@@ -95,7 +95,7 @@ def assign_locations(
     boxes: Tensor,
     image_of_box: Tensor,
     num_images: int,
-    map_sizes: Sequence[tuple[int, int]],
+    map_sizes: Sequence[Sequence[int]],
     strides: Sequence[int],
     ranges: Sequence[tuple[float, float]],
     *,
@@ -113,23 +113,23 @@ def assign_locations(
         ranges: L, px, the level's half-open range of the largest border distance.
         radius_cls, radius_loc: in strides, ``radius_cls <= radius_loc``.
     """
-    strides, ranges = torch.tensor(strides).float(), torch.tensor(ranges)  # (L,) and (L, 2)
+    sizes, limits = torch.tensor(strides).float(), torch.tensor(ranges)  # (L,) and (L, 2)
     low, high = boxes.float().unflatten(1, (2, 2))[..., None, None].unbind(1)  # (M, 2, 1, 1)
     middle, sides = (low + high) / 2, high - low
-    cells, centers = _candidate_cells(middle[..., 0, 0], strides, radius_loc)  # (M, 2, L, W)
+    cells, centers = _candidate_cells(middle[..., 0, 0], sizes, radius_loc)  # (M, 2, L, W)
 
     # Every test but that of the range holds for a location if it holds for its column and its row.
     heights, widths = torch.tensor(map_sizes).T  # each (L,)
     off_center = (centers - middle).abs()
     fits = (centers > low) & (centers < high) & (sides >= MIN_BOX_SIDE)
-    fits &= off_center < radius_loc * strides[:, None]
+    fits &= off_center < radius_loc * sizes[:, None]
     fits &= (cells >= 0) & (cells < torch.stack([widths, heights])[..., None])
     largest = torch.maximum(*_grid(torch.maximum(centers - low, high - centers)))  # (M, L, W, W)
-    in_range = (largest >= ranges[:, 0, None, None]) & (largest < ranges[:, 1, None, None])
+    in_range = (largest >= limits[:, 0, None, None]) & (largest < limits[:, 1, None, None])
     columns, rows = _grid(fits)
     box, level, i, j = (in_range & columns & rows).nonzero(as_tuple=True)
     column, row = cells[box, 0, level, j], cells[box, 1, level, i]
-    is_near = off_center < radius_cls * strides[:, None]
+    is_near = off_center < radius_cls * sizes[:, None]
     is_cls = is_near[box, 0, level, j] & is_near[box, 1, level, i]
 
     # One index for every location of the batch, ordered by (level, image, row, column).
@@ -137,5 +137,5 @@ def assign_locations(
     starts, image = num_images * (areas.cumsum(0) - areas), image_of_box[box]
     location = starts[level] + image * areas[level] + row * widths[level] + column
     chosen = _nearest_then_smallest(location, is_cls, box, sides.double().prod(1).flatten())
-    places = torch.stack([level, image, row, column, box])[:, chosen]
-    return Positives(*places, is_cls[chosen])
+    level, image, row, column, box = torch.stack([level, image, row, column, box])[:, chosen]
+    return Positives(level, image, row, column, box, is_cls[chosen])

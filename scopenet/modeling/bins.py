@@ -132,9 +132,10 @@ class Borders(NamedTuple):
     def error_loss(self, weights: Tensor, decoding: str) -> Tensor:
         """Return :func:`.border_errors.error_loss` of what inference finds; only the weights are
         taught by it."""
-        known = (x.detach() for x in (self.log_probs, self.log2_anchors, self.deltas))
+        known = self.log_probs, self.log2_anchors, self.deltas
+        log_probs, log2_anchors, deltas = (x.detach() for x in known)
         distances = self.predict(decoding, self.log_probs.argmax(-1)).detach()
-        scales = error_scales(weights, *known, distances)
+        scales = error_scales(weights, log_probs, log2_anchors, deltas, distances)
         return error_loss(scales, distances, self.gt_distances)
 
     def predict(self, decoding: str, bins: Tensor) -> Tensor:

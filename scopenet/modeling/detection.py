@@ -40,7 +40,7 @@ class Detections(NamedTuple):
 
     def take(self, kept: Tensor) -> "Detections":
         """Return the detections with the indices ``kept``."""
-        return Detections(*(None if x is None else x.index_select(0, kept) for x in self))
+        return Detections._make(None if x is None else x.index_select(0, kept) for x in self)
 
 
 class Decoded(NamedTuple):
@@ -72,8 +72,8 @@ def decode_locations(
     """
     num_bins = log2_anchors.shape[1]
     logits, log_variance = split_bin_logits(bin_logits, num_bins)
-    log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
-    log_probs = bin_log_probs(logits, log_variance)  # (P, 4, N)
+    softening = log_variance.clamp(*LOG_VARIANCE_RANGE) if uncertainty else None
+    log_probs = bin_log_probs(logits, softening)  # (P, 4, N)
     best_log_probs, best_bins = log_probs.max(-1)  # each (P, 4)
     deltas = deltas.unflatten(1, (4, num_bins))
     clamped = deltas.clamp(*DELTA_RANGE)
@@ -136,24 +136,24 @@ def find_candidates(
     centers, level = grid(cls_logits, strides)
     # One list of locations over all levels: a GPU is waited for once, and not once per level.
     maps = cls_logits, bin_logits, border_deltas
-    cls_logits, bin_logits, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
+    logits, bin_values, deltas = (torch.cat([x.flatten(1).T for x in of]) for of in maps)
 
     logit_bound = math.log(score_thresh / (1 - score_thresh)) if score_thresh > 0 else -math.inf
     # The margin is for rounding: the exact comparison is made with the scores below. "Not below"
     # lets NaN pass, which rules out single classes only.
-    (places,) = (~(cls_logits.amax(1) <= logit_bound - 1e-3)).nonzero(as_tuple=True)
-    centers, level, cls_logits, bin_logits, deltas = (
-        x.index_select(0, places) for x in (centers, level, cls_logits, bin_logits, deltas)
+    (places,) = (~(logits.amax(1) <= logit_bound - 1e-3)).nonzero(as_tuple=True)
+    centers, level, logits, bin_values, deltas = (
+        x.index_select(0, places) for x in (centers, level, logits, bin_values, deltas)
     )
     anchors = log2_anchors[level]
-    borders = decode_locations(bin_logits, deltas, anchors, **decoding_options)
+    borders = decode_locations(bin_values, deltas, anchors, **decoding_options)
     left_top, right_bottom = borders.distances.split(2, dim=1)
     boxes = torch.cat([centers - left_top, centers + right_bottom], dim=1)
-    p_cls, p_loc = cls_logits.sigmoid(), borders.scores.mean(-1)
+    p_cls, p_loc = logits.sigmoid(), borders.scores.mean(-1)
     scores = p_cls * p_loc[:, None] if guided_score else p_cls
 
     found, classes = (scores > score_thresh).nonzero().unbind(1)  # pairs of location and class
-    is_finite = (cls_logits[found, classes] + p_loc[found]).isfinite()
+    is_finite = (logits[found, classes] + p_loc[found]).isfinite()
     of_pairs = scores[found, classes].where(is_finite, REFUSED)
     of_pairs, order = of_pairs.sort(descending=True, stable=True)
     found, classes = found[order], classes[order]

@@ -14,7 +14,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Make a convolution of the head with its start, N(0, 0.01) and biases 0."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # it has one
     return conv
 
 
@@ -89,7 +89,8 @@ class ScopeHead(nn.Module):
         self.cls_score = conv3x3(tower_channels, num_classes)
         self.bin_score = conv3x3(tower_channels, 4 * (num_bins + 1))
         self.border_pred = conv3x3(tower_channels, 4 * num_bins)
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+        prior_logit = -math.log((1 - prior_prob) / prior_prob)
+        nn.init.constant_(self.cls_score.bias, prior_logit)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]):

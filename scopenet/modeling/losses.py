@@ -35,7 +35,7 @@ class _NegativesLoss(torch.autograd.Function):
             # The derivative is p^gamma (gamma (1 - p) nll + p), and (1 - p) y + p = lerp(y, 1, p).
             torch.lerp(nll.mul_(gamma), one, p, out=grad_x).mul_(weight)
         ctx.save_for_backward(gradient)
-        return loss
+        return loss  # type: ignore[return-value]  # there is a piece
 
     @staticmethod
     @once_differentiable

@@ -271,7 +271,9 @@ class ScopeNet(DenseDetector):
         with torch.autocast(self.device.type, enabled=False):
             return self.losses(predictions, gt_instances, positives, num_positives)[0]
 
-    def label_locations(self, predictions: Predictions, gt_instances: list[Instances]) -> Positives:
+    def label_locations(
+        self, predictions: Sequence[list[Tensor]], gt_instances: list[Instances]
+    ) -> Positives:
         """Assign the locations of a batch to its boxes, see :func:`assign_locations`.
 
         Labels are made in the processor's memory, where the boxes of a loader are: how many there
@@ -378,8 +380,11 @@ class ScopeNet(DenseDetector):
         results = []
         for i, image_size in enumerate(images.image_sizes):
             with torch.autocast(self.device.type, enabled=False):
+                logits, bin_logits, deltas = ([x[i].float() for x in maps] for maps in predictions)
                 found = detect(
-                    *([x[i].float() for x in maps] for maps in predictions),
+                    logits,
+                    bin_logits,
+                    deltas,
                     self.log2_anchors,
                     self.strides,
                     # A tensor already while tracing.

@@ -16,6 +16,8 @@ class OwnStart:
     """Starts the loss normalizer of a dense detector of Detectron2 at the positives of the first
     batch."""
 
+    num_classes: int
+
     def losses(self, anchors, pred_logits, gt_labels: list[Tensor], *others) -> dict[str, Tensor]:
         """See the detector; a label is its class, -1 for an ignored and ``num_classes`` for a
         background anchor."""
@@ -23,7 +25,7 @@ class OwnStart:
             labels = torch.stack(gt_labels)
             positives = (labels >= 0) & (labels != self.num_classes)
             self.loss_normalizer = max(int(positives.sum()), 1)
-        return super().losses(anchors, pred_logits, gt_labels, *others)
+        return super().losses(anchors, pred_logits, gt_labels, *others)  # type: ignore[misc]
 
 
 class FCOSWithOwnStart(OwnStart, FCOS):

@@ -5,6 +5,7 @@ that found something, D merged detections.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -16,7 +17,6 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ConfigError
-from .meta_arch import ScopeNet
 
 
 def check_view_sizes(min_sizes: Sequence[int], max_size: int) -> None:
@@ -139,7 +139,7 @@ class ScopeNetWithTTA(nn.Module):
         """
         super().__init__()
         check_view_sizes(min_sizes, max_size)
-        self.model: ScopeNet = model.module if isinstance(model, DistributedDataParallel) else model
+        self.model: Any = model.module if isinstance(model, DistributedDataParallel) else model
         self.min_sizes, self.max_size, self.flip = min_sizes, max_size, flip
         self.train(self.model.training)
 

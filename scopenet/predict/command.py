@@ -35,7 +35,7 @@ from .video import CODECS, run_video
 ENGINES = ("local", "ray")
 
 # From an image, its number and its file's name, to a picture of what is found, if it is wanted.
-Look = Callable[[np.ndarray, int | str, str, bool], np.ndarray | None]
+Look = Callable[[np.ndarray, int | str, str, bool], Any]
 
 
 def add_look(parser: argparse.ArgumentParser) -> None:

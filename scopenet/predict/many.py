@@ -88,8 +88,8 @@ def begin_run(args: argparse.Namespace) -> Run:
 
 def progress_bar(run: Run, shard_size: int) -> tqdm:
     """Make a bar of all images, of which those in whole shards are done."""
-    counts = [x.paths and len(x.paths) for x in run.sources]
-    total = None if None in counts else sum(counts)
+    lists = [x.paths for x in run.sources if x.paths is not None]
+    total = sum(map(len, lists)) if len(lists) == len(run.sources) else None
     there = num_whole(total, run.whole, shard_size) if total else 0
     return tqdm(total=total, initial=there, unit="image")
 

@@ -62,7 +62,7 @@ def write_picture(picture: np.ndarray, path: Path) -> None:
     if not is_encoded:
         height, width = picture.shape[:2]
         raise ConfigError(f"OpenCV cannot write {path}, a picture of {width} x {height} px.")
-    write_file(path, lambda f: f.write(content))
+    write_file(path, lambda f: f.write(content.data))
 
 
 def _metadata(class_names: list[str]) -> Metadata:

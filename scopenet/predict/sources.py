@@ -4,6 +4,7 @@ this machine or, but for tar files, of an object store."""
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +23,8 @@ class Item(NamedTuple):
     image_id: int | None = None  # of a COCO json or a table
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """Images that can be gone through any number of times."""
 
     name: str  # as given
@@ -32,7 +34,7 @@ class Source(NamedTuple):
     def __iter__(self) -> Iterator[Item]:
         if self.paths is None:
             return tar_items(Path(self.name))
-        ids = self.image_ids or [None] * len(self.paths)
+        ids: list = self.image_ids or [None] * len(self.paths)
         return (Item(path, path, number) for path, number in zip(self.paths, ids, strict=True))
 
 
@@ -104,7 +106,9 @@ def tar_items(path: Path) -> Iterator[Item]:
     with refused(f"{path} cannot be read as a tar file"), tarfile.open(path, "r|") as archive:
         for member in archive:
             if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                yield Item(f"{path}/{member.name}", archive.extractfile(member).read())
+                file = archive.extractfile(member)
+                assert file  # None of what is no file
+                yield Item(f"{path}/{member.name}", file.read())
 
 
 def fingerprint(sources: Sequence[Source]) -> str:

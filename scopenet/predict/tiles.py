@@ -117,11 +117,11 @@ def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:
             is_left &= ~same
             for j in same.nonzero()[:, 0].tolist():
                 _extend(boxes, seen_in, is_cut, borders, i, j)
-    kept = torch.tensor(kept, dtype=torch.int64, device=order.device)
-    kept = kept[instances.scores[kept].argsort(descending=True, stable=True)]
-    merged = instances[kept]
-    merged.pred_boxes = Boxes(boxes[kept])
-    for name, values in zip(names, borders[kept].unbind(-1), strict=True):
+    rows = torch.tensor(kept, dtype=torch.int64, device=order.device)
+    rows = rows[instances.scores[rows].argsort(descending=True, stable=True)]
+    merged = instances[rows]
+    merged.pred_boxes = Boxes(boxes[rows])
+    for name, values in zip(names, borders[rows].unbind(-1), strict=True):
         merged.set(name, values)
     return merged
 

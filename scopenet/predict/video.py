@@ -1,5 +1,6 @@
 """Videos and webcams, frame by frame, by way of OpenCV."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def run_video(
             raise ConfigError(f"{what} cannot be opened by OpenCV.")
         expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         frames = tqdm(_frames(capture), total=expected or None, unit="frame")
-        pictures = (look(frame, i) for i, frame in enumerate(frames))
+        pictures: Iterator[np.ndarray] = map(look, frames, itertools.count())
         if not isinstance(source, str):
             pictures = _until_interrupted(pictures)
         if output is None:
@@ -75,7 +76,7 @@ def _write(pictures: Iterator[np.ndarray], path: Path, fps: float) -> int:
         for picture in pictures:
             if writer is None:
                 size = picture.shape[1::-1]
-                codec = cv2.VideoWriter_fourcc(*CODECS[path.suffix.lower()])
+                codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
                 writer = cv2.VideoWriter(str(path), codec, fps, size)
                 if not writer.isOpened():
                     raise ConfigError(f"OpenCV cannot write {path.suffix} videos here.")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from detectron2.structures import Instances
@@ -111,8 +111,8 @@ def serve(page: "gradio.Blocks", port: int, *, block: bool = True) -> str:
     is taken."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}  # none from elsewhere
     theme = import_gradio().themes.Default(**fonts)
-    server = {"server_name": HOST, "server_port": port, "share": False, "ssr_mode": False}
-    looks = {"theme": theme, "quiet": True, "footer_links": [], "run_history": False}
+    server: Any = {"server_name": HOST, "server_port": port, "share": False, "ssr_mode": False}
+    looks: Any = {"theme": theme, "quiet": True, "footer_links": [], "run_history": False}
     try:
         _, address, _ = page.launch(
             **server, **looks, max_file_size=MAX_UPLOAD, prevent_thread_lock=True

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -130,7 +131,10 @@ def _hint(core: Any, device: str, precision: str) -> str:
     return "bf16" if precision == "bfloat16" and can_bfloat16 else "f32"
 
 
-BACKENDS = {".onnx": OnnxBackend, ".xml": OpenVinoBackend}
+BACKENDS: dict[str, Callable[[Path, Options], Backend]] = {
+    ".onnx": OnnxBackend,
+    ".xml": OpenVinoBackend,
+}
 
 
 def load_backend(path: Path, options: Options | None = None) -> Backend:

@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
 
     def take(self, kept: np.ndarray) -> "Outputs":
         """Return the detections that ``kept``, (K,) bool, names."""
-        return Outputs(*(None if x is None else x[kept] for x in self))
+        return Outputs._make(None if x is None else x[kept] for x in self)
 
 
 @dataclass(frozen=True)

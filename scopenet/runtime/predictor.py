@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from PIL import Image
@@ -68,11 +68,11 @@ def rescale(outputs: Outputs, input_size: tuple[int, int], image_size: tuple[int
     """Bring boxes from px of the network input to px of the image, clip them to it and drop those
     that are empty then. The sizes are height and width."""
     height, width = image_size
-    scale = np.float32([width / input_size[1], height / input_size[0]] * 2)
-    limits = np.float32([width, height] * 2)
+    scale = np.asarray([width / input_size[1], height / input_size[0]] * 2, np.float32)
+    limits = np.asarray([width, height] * 2, np.float32)
     boxes = np.clip(outputs.boxes * scale, 0, limits)
     stds = None if outputs.border_stds is None else outputs.border_stds * scale
-    is_nonempty = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    is_nonempty = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     return outputs._replace(boxes=boxes, border_stds=stds).take(is_nonempty)
 
 
@@ -108,8 +108,8 @@ def to_supervision(found: dict, class_names: Sequence[str] = ()) -> "Detections"
 def predict(backend: Backend, image: np.ndarray) -> dict:
     """Detect objects in one image, see :class:`Predictor`."""
     check_image(image)
-    size = image.shape[:2]
-    scaled_to = network_size(*size, backend.metadata.min_size, backend.metadata.max_size)
+    height, width = size = image.shape[:2]
+    scaled_to = network_size(height, width, backend.metadata.min_size, backend.metadata.max_size)
     outputs = backend(resize(image, *scaled_to))
     return {"instances": to_instances(rescale(outputs, scaled_to, size), size)}
 
@@ -149,6 +149,11 @@ class Predictor:
         self._batch_size = batch_size
         self.metadata = self._backend.metadata
         self.class_names = self.metadata.class_names
+
+    @overload
+    def __call__(self, images: np.ndarray) -> dict: ...
+    @overload
+    def __call__(self, images: Sequence[np.ndarray]) -> list[dict]: ...
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray]) -> dict | list[dict]:
         """Detect objects in an image (H, W, 3) uint8 BGR, as ``cv2.imread`` gives it, or in each of

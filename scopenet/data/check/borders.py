@@ -88,8 +88,9 @@ def count_borders(content: dict[str, Any], cfg: CfgNode, model: ScopeNet) -> Bor
         in_bins += torch.bincount(cell.flatten(), minlength=in_bins.numel()).view_as(in_bins)
         outside += int(((distances < edges[:, :1]) | (distances >= edges[:, -1:])).sum())
     sizes, positives = boxes[:, 2:] - boxes[:, :2], in_bins.sum(1) // 4
-    counts = (x.numpy() for x in (sizes, is_missed, positives, in_bins))
-    return BorderCounts(*counts, outside)
+    return BorderCounts(
+        sizes.numpy(), is_missed.numpy(), positives.numpy(), in_bins.numpy(), outside
+    )
 
 
 def _training_boxes(content: dict[str, Any], cfg: CfgNode) -> tuple[Tensor, tuple[int, int]]:

@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Check, and return 1 if there are errors, else 0."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # texts of the json may be anything
+    # Texts of the json may be anything.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     return int(any(x.severity == "error" for x in check(args)))
 
 

@@ -81,7 +81,7 @@ def _check_boxes(complete: dict[str, list[dict]], file: str) -> Iterator[Finding
             detail = str(annotation["category_id" if image else "image_id"])
         elif problem:
             detail = short(box)
-        elif coco_json.reaches_out(box, image["width"], image["height"]):
+        elif image and coco_json.reaches_out(box, image["width"], image["height"]):
             problem = "box partly outside of the image"
             detail = f"{box} in {image['width']}x{image['height']}"
         else:

@@ -49,7 +49,7 @@ def _plot_log2(axis: Axes, values: np.ndarray, is_missed: np.ndarray, low: int, 
         high = max(high, np.ceil(np.log2(values.max())))
     edges = 2.0 ** np.arange(low, high + 0.25, 0.25)
     groups, labels = [values[~is_missed], values[is_missed]], ["with a location", "without any"]
-    axis.hist(groups, edges, stacked=True, color=[BLUE, ORANGE], label=labels)
+    axis.hist(groups, edges.tolist(), stacked=True, color=[BLUE, ORANGE], label=labels)
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x >= 1 else f"1/{1 / x:g}")
     axis.set_ylabel("boxes")

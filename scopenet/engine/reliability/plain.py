@@ -24,15 +24,16 @@ _TORCH_NAMES = re.compile(
 )
 _ZIP, _MAGIC = b"PK\3\4", b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how the two forms begin
 _PICKLES = 5  # in a file of the older form: magic number, version, system, content, storages
-_PLAIN = (str, int, float, complex, bytes, type(None), np.ndarray, np.generic)
-_PLAIN += (torch.dtype, torch.device)
+_NUMPY_AND_TORCH = (np.ndarray, np.generic, torch.dtype, torch.device)
+_PLAIN = (str, int, float, complex, bytes, type(None), *_NUMPY_AND_TORCH)
 _KEYS = (str, int, float, bytes, type(None), np.generic)
 
 
 def check_operations(f: BinaryIO | bytes, names: re.Pattern | None = None) -> None:
     """Look through a pickle; raise nearly anything if a length or a number of the memo is beyond
     what there is, or if it asks for something else than the ``names``, where these are given."""
-    for i, (operation, argument, _) in enumerate(pickletools.genops(f)):
+    operations: Any = pickletools.genops(f)
+    for i, (operation, argument, _) in enumerate(operations):
         if operation.name.endswith("PUT") and argument > i:
             raise pickle.UnpicklingError(f"refused: it has no object number {argument}")
         if names and operation.name == "GLOBAL" and not names.fullmatch(argument):

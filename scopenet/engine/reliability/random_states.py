@@ -11,7 +11,8 @@ import torch
 
 def rng_states() -> dict[str, Any]:
     """Return the states of the global random generators, as tensors and plain types."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = state
     version, words, next_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
