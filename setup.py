@@ -63,8 +63,8 @@ SUPERVISION = ["supervision>=0.26.1"]  # scopenet.runtime.to_supervision
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.2", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
 NOTEBOOKS = ["ipykernel>=6.25", "nbclient>=0.8", "nbformat>=5.9"]  # executing notebooks/
-# A new minor version of ruff may format differently, one of mypy find more: they are raised by hand,
-# in a commit of their own.
+# A new minor version of ruff may format differently, one of mypy find more: they are raised by
+# hand, in a commit of their own.
 TESTS = ["hypothesis>=6.100", "moto[s3,server]>=5.2.2", "pytest>=8.4"]
 LINT = ["mypy>=2.4,<2.5", "ruff>=0.17.6,<0.18"]
 SITE = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0"]  # make site

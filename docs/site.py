@@ -1,4 +1,4 @@
-"""What mkdocs.yml cannot say of the site: the order of its pages, links to folders, Sphinx's roles."""
+"""What mkdocs.yml cannot say: the order of the pages, links to folders, Sphinx's roles."""
 
 import re
 from pathlib import Path

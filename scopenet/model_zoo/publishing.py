@@ -68,7 +68,7 @@ def publish(
     entry = Entry(stem, weights, {k: File.of(x) for k, x in files.items()}, facts, metrics)
     changed = changes(config, read_source(source))
     if str(zoo).startswith(hub.PREFIX):
-        return hub.add(zoo, name, entry, files, changed)
+        return hub.add(str(zoo), name, entry, files, changed)
     files["README.md"] = write_card(name, entry, changed).encode()
     # The folder is named by what is in it: other contents never come under the same address.
     digests = {k: File.of(x) for k, x in files.items()}

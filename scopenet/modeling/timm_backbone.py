@@ -105,8 +105,9 @@ def timm_fpn(
 ) -> FPN:
     """Build a pyramid p3 to p7 on a :class:`TimmBackbone`; ``options`` are those of
     :func:`~scopenet.modeling.backbone.p5_fpn`."""
-    frozen = {"freeze_at": freeze_at, "freeze_norms": freeze_norms}
-    bottom_up = TimmBackbone(name=name, out_features=in_features, **frozen)
+    bottom_up = TimmBackbone(
+        name=name, out_features=in_features, freeze_at=freeze_at, freeze_norms=freeze_norms
+    )
     return p5_fpn(bottom_up, in_features, **options)
 
 

@@ -53,10 +53,10 @@ def look_at(path: str) -> tuple[bytes, np.ndarray]:
     content = Path(path).read_bytes()
     try:
         picture = Image.fromarray(read_image(content)[:, :, ::-1])
-        bits = phash(picture, hash_size=round(NUM_BITS**0.5)).hash.ravel() * 2 - 1
+        bits = phash(picture, hash_size=round(NUM_BITS**0.5)).hash.ravel() * np.float32(2) - 1
     except ImageError:
-        bits = np.zeros(NUM_BITS)
-    return sha256(content).digest(), bits.astype(np.float32)
+        bits = np.zeros(NUM_BITS, np.float32)
+    return sha256(content).digest(), bits
 
 
 def nearest(ours: list[Look], others: list[Look]) -> Iterator[tuple[int, int]]:
