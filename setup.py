@@ -46,6 +46,7 @@ EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
+TILES = ["sahi>=0.11.30"]  # convert tiles
 WEB = ["gradio>=6.31,<7"]  # web
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
@@ -82,6 +83,10 @@ setup(
         "openvino": OPENVINO,
         "parquet": PARQUET,
         "ray": RAY,
-        "dev": [*DEV, "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,ray,web]"],
+        "tiles": TILES,
+        "dev": [
+            *DEV,
+            "scopenet[analysis,convert,data,experiments,onnx,openvino,parquet,ray,tiles,web]",
+        ],
     },
 )
