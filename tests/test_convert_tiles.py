@@ -26,7 +26,7 @@ def folder(tmp_path) -> Path:
         (7, [58, 40, 10, 10], 0),  # a fifth in the left one
         (9, [70, 30, 20, 20], 1),  # a crowd
         (7, [5, 5, 0.5, 0.5], 0),  # below 1 px²
-        (7, [5, 5, 0, 9], 0),  # nothing
+        (7, [95, 0, 25, 10], 0),  # a fifth, all that is in the image
     ]
     write(tmp_path, boxes, WIDTH, HEIGHT)
     return tmp_path
@@ -66,6 +66,7 @@ def test_boxes_are_clipped_to_the_tiles_that_show_enough_of_them(folder):
         (3, 2, 9, [10, 10, 40, 10], 400, 0),
         (4, 2, 7, [18, 40, 10, 10], 100, 0),
         (5, 2, 9, [30, 30, 20, 20], 400, 1),
+        (6, 2, 7, [55, 0, 5, 10], 50, 0),
     ]
 
 
@@ -87,17 +88,20 @@ def test_an_image_that_is_turned_is_cut_upright(folder):
     assert np.array_equal(lower, np.rot90(np.asarray(Image.open(folder / "deep/a.png")), -1)[40:])
 
 
-@pytest.mark.parametrize("overlap, starts", [(None, [0, 30, 60]), (0, [0, 40, 60])])
-def test_neighbours_share_the_overlap(folder, overlap, starts):
+@pytest.mark.parametrize(
+    "tile, overlap, starts",
+    [(40, None, [0, 30, 60]), (40, 0, [0, 40, 60]), (50, 29, [0, 21, 42, 50])],
+)
+def test_neighbours_share_the_overlap(folder, tile, overlap, starts):
     """A quarter of the tile if none is given; the last tile ends where the image does."""
-    names = [x["file_name"] for x in tiles_of(folder, tile=40, overlap=overlap)["images"]]
+    names = [x["file_name"] for x in tiles_of(folder, tile=tile, overlap=overlap)["images"]]
     assert sorted({int(x.split("_")[2]) for x in names}) == starts
 
 
 def test_the_command_gives_what_training_can_use(folder, capsys):
     argv = ["tiles", "--json", folder / "a.json", "--images", folder, "--tile", 60]
     cli.run("convert", list(map(str, [*argv, "--output", folder / "tiles"])))
-    written = f"Written to {folder}/tiles: 2 images, 5 annotations, 2 categories.\n"
+    written = f"Written to {folder}/tiles: 2 images, 6 annotations, 2 categories.\n"
     assert capsys.readouterr().out == written
     check = ["--json", folder / "tiles/annotations.json", "--images", folder / "tiles/images"]
     assert cli.run("check", list(map(str, [*check, "--output", folder / "check"]))) == 0
