@@ -49,12 +49,6 @@ class Detector:
     def __post_init__(self):
         self.category_ids = self.category_ids or list(range(1, len(self.class_names) + 1))
 
-    @property
-    def categories(self) -> list[dict[str, Any]]:
-        """The classes as COCO lists them."""
-        classes = zip(self.category_ids, self.class_names, strict=True)
-        return [{"id": number, "name": name} for number, name in classes]
-
     @classmethod
     def load(
         cls,

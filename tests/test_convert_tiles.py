@@ -121,7 +121,7 @@ def test_nothing_is_written_over(folder):
 
 def test_an_image_of_another_size_than_in_the_json(folder):
     write(folder, [], HEIGHT, WIDTH)
-    with pytest.raises(ConfigError, match="has 100 x 60 px, and not the 60 x 100 of the json"):
+    with pytest.raises(ConfigError, match="a.png has another size than in .*a.json"):
         tiles_of(folder)
     assert not (folder / "tiles/annotations.json").exists()
 

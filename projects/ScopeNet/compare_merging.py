@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from scopenet.cli import add_detector, add_overrides
 from scopenet.detector import Detector
 from scopenet.errors import one_sentence_errors
 from scopenet.images import read_image
+from scopenet.predict import tiles as own
 from scopenet.predict.files import coco_results
-from scopenet.predict.tiles import NMS_THRESH, merge, see_tiles
 
 MAX_DETECTIONS = 1000  # per image, in place of COCO's 100: large images show more
 Merging = Callable[[Instances, Tensor], Instances]  # of K detections and their tiles (K, 4)
@@ -34,7 +35,7 @@ def greedy_nmm(found: Instances, tiles: Tensor, *, metric: str) -> Instances:
         ObjectPrediction(box, category_id=int(k), score=float(score), full_shape=found.image_size)
         for box, score, k in rows
     ]
-    together = GreedyNMMPostprocess(NMS_THRESH, metric, class_agnostic=False)(predictions)
+    together = GreedyNMMPostprocess(own.NMS_THRESH, metric, class_agnostic=False)(predictions)
     boxes = torch.tensor([x.bbox.to_xyxy() for x in together]).reshape(-1, 4)
     return Instances(
         found.image_size,
@@ -46,11 +47,11 @@ def greedy_nmm(found: Instances, tiles: Tensor, *, metric: str) -> Instances:
 
 def nms(found: Instances, tiles: Tensor) -> Instances:
     boxes = found.pred_boxes.tensor
-    return found[batched_nms(boxes, found.scores, found.pred_classes, NMS_THRESH)]
+    return found[batched_nms(boxes, found.scores, found.pred_classes, own.NMS_THRESH)]
 
 
 MERGINGS: dict[str, Merging] = {
-    "ours": partial(merge, nms_thresh=NMS_THRESH),
+    "ours": partial(own.merge, nms_thresh=own.NMS_THRESH),
     "GREEDYNMM, IOS": partial(greedy_nmm, metric="IOS"),  # SAHI's default
     "GREEDYNMM, IOU": partial(greedy_nmm, metric="IOU"),
     "NMS": nms,
@@ -84,9 +85,12 @@ def main() -> None:
     results: dict[str, list[dict]] = {name: [] for name in MERGINGS}
     tiling = {"tile": args.tile, "overlap": args.overlap, "score_thresh": 0.0}
     for number, image in truth.imgs.items():
-        seen = see_tiles(detector, read_image(args.images / image["file_name"]), **tiling)
+        with patch.object(own, "merge") as unmerged:  # to be given what it is given
+            own.predict_tiles(detector, read_image(args.images / image["file_name"]), **tiling)
+        found, seen_in, _ = unmerged.call_args.args
         for name, merging in MERGINGS.items():
-            results[name] += coco_results(merging(*seen), detector, number, image["file_name"])
+            merged = merging(found, seen_in)
+            results[name] += coco_results(merged, detector, number, image["file_name"])
     figures = {name: average_precisions(truth, x) for name, x in results.items()}
     print(f"\n{'merged by':<16}{'AP':>8}{'AP50':>8}{'AP75':>8}{'boxes':>8}")
     for name, of_name in figures.items():

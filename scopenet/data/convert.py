@@ -102,18 +102,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     kinds = parser.add_subparsers(dest="kind", required=True, prog="scopenet convert")
     for kind in SUFFIXES:
-        add_flags(kinds.add_parser(kind, help=f"of a folder of images with {kind.upper()} labels"))
+        of = kinds.add_parser(kind, help=f"of a folder of images with {kind.upper()} labels")
+        of.add_argument("--labels", type=Path, required=True, help="folder of the label files")
+        of.add_argument("--images", type=Path, required=True, help="folder of the images")
+        of.add_argument("--names", type=Path, help="class names: one a line, or YOLO's data.yaml")
+        of.add_argument("--like", type=Path, help="COCO json whose categories to take instead")
+        of.add_argument("--output", type=Path, required=True, help="the COCO json to write")
     tiles.add_flags(kinds.add_parser("tiles", help="of the tiles that large images are cut into"))
     return parser
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Take the flags of a kind of labels."""
-    parser.add_argument("--labels", type=Path, required=True, help="folder of the label files")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--names", type=Path, help="class names: one a line, or YOLO's data.yaml")
-    parser.add_argument("--like", type=Path, help="COCO json whose categories to take instead")
-    parser.add_argument("--output", type=Path, required=True, help="the COCO json to write")
 
 
 def run(args: argparse.Namespace) -> None:

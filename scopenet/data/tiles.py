@@ -2,9 +2,7 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -13,25 +11,24 @@ from ..atomic import write_json
 from ..errors import ConfigError, import_extra
 from ..images import read_image
 from .augmentation import MIN_VISIBLE
-from .coco_json import Json, clean, read_coco_json
+from .coco_json import clean, read_coco_json
 
 
 def cut(
     *, json: Path, images: Path, tile: int, overlap: int | None, output: Path
 ) -> dict[str, int]:
-    """Write square tiles of all images of a COCO json as PNG into ``output/images``, and a json of
-    them into ``output``; count what is in it.
+    """Write square tiles of all images of a COCO json as PNG into ``output/images``, and
+    ``output/annotations.json`` of them; count what is in it.
 
-    A box is clipped to every tile that shows a quarter of it or more. What cannot be trained on is
-    left out, as are boxes below 1 px². A missing sahi, an image that cannot be read or is of
-    another size than in the json, and a folder that has such a json already are a ConfigError.
-
-    Args:
-        images: the folder that the file names start from.
-        tile: the side of the tiles, px; where an image is smaller, so is its tile.
-        overlap: what neighbours share, px, in [0, tile); by default a quarter of ``tile``.
+    ``tile`` and ``overlap``, by default a quarter of it, are px. A box is clipped to every tile
+    that shows a quarter of it or more; left out are those below 1 px² and what cannot be trained
+    on. A json that is there already, a missing sahi, an image that cannot be read and one of
+    another size than in the json are a ConfigError.
     """
     import_extra("sahi", "tiles")
+    from sahi.slicing import slice_image
+    from sahi.utils.coco import CocoAnnotation, create_coco_dict
+
     overlap = tile // 4 if overlap is None else overlap
     if not 0 <= overlap < tile:
         raise ConfigError(f"--overlap must be in [0, {tile}), less than --tile; got {overlap}.")
@@ -41,64 +38,32 @@ def cut(
     content, _ = clean(read_coco_json(json))
     boxes = defaultdict(list)
     for x in content["annotations"]:
-        boxes[x["image_id"]].append(x)
-    written = content | {"images": [], "annotations": []}
+        if x["bbox"][2] * x["bbox"][3] >= 1:  # sahi divides by the area in whole px²
+            box = CocoAnnotation(x["category_id"], bbox=x["bbox"], iscrowd=x["iscrowd"])
+            boxes[x["image_id"]].append(box)
+    ratio = (overlap + 0.5) / tile  # of which sahi makes px, rounded down
+    sizes = {"slice_height": tile, "slice_width": tile}
+    sizes |= {"overlap_height_ratio": ratio, "overlap_width_ratio": ratio}
+    tiles = []
     for i, image in enumerate(tqdm(content["images"], unit="image")):
-        name = f"{Path(image['file_name']).stem}_{i}"
-        pixels = _read(images / image["file_name"], image)
-        for part in _slices(pixels, boxes[image["id"]], tile, overlap, output / "images", name):
-            _add(written, part)
+        file = images / image["file_name"]
+        pixels = read_image(file)
+        if pixels.shape[:2] != (image["height"], image["width"]):
+            raise ConfigError(f"{file} has another size than in {json}; see scopenet check.")
+        tiles += slice_image(
+            Image.fromarray(pixels[:, :, ::-1]),
+            boxes[image["id"]],
+            output_file_name=f"{file.stem}_{i}",
+            output_dir=str(output / "images"),
+            min_area_ratio=MIN_VISIBLE,
+            **sizes,
+        ).coco_images
+    written = create_coco_dict(tiles, content["categories"])
+    seen = (x for one in tiles for x in one.annotations)
+    for annotation, x in zip(written["annotations"], seen, strict=True):
+        annotation |= {"iscrowd": x.iscrowd, "segmentation": []}  # of sahi 0, and the box's corners
     write_json(path, written)
     return {k: len(written[k]) for k in ("images", "annotations", "categories")}
-
-
-def _read(path: Path, image: Json) -> Image.Image:
-    pixels = read_image(path)
-    height, width = pixels.shape[:2]
-    if (width, height) != (image["width"], image["height"]):
-        raise ConfigError(
-            f"{path} has {width} x {height} px, and not the {image['width']} x {image['height']} "
-            "of the json; scopenet check finds all such images."
-        )
-    return Image.fromarray(pixels[:, :, ::-1])
-
-
-def _slices(
-    pixels: Image.Image, boxes: list[Json], tile: int, overlap: int, folder: Path, name: str
-) -> Iterator[Any]:
-    """Let sahi write the tiles of an image, and yield what each shows."""
-    from sahi.slicing import slice_image
-    from sahi.utils.coco import CocoAnnotation
-
-    ratio = (overlap + 0.5) / tile  # which sahi makes px of, rounded down
-    cut = slice_image(
-        pixels,
-        [
-            CocoAnnotation(x["category_id"], bbox=x["bbox"], iscrowd=x["iscrowd"])
-            for x in boxes
-            if x["bbox"][2] * x["bbox"][3] >= 1  # sahi divides by the area in whole px²
-        ],
-        output_file_name=name,
-        output_dir=str(folder),
-        slice_height=tile,
-        slice_width=tile,
-        overlap_height_ratio=ratio,
-        overlap_width_ratio=ratio,
-        min_area_ratio=MIN_VISIBLE,
-    )
-    return iter(cut.coco_images)
-
-
-def _add(written: Json, part: Any) -> None:
-    """Add a tile, as sahi describes it, to a json."""
-    number = len(written["images"]) + 1
-    image = {"id": number, "file_name": part.file_name, "width": part.width, "height": part.height}
-    written["images"].append(image)
-    for x in part.annotations:
-        annotation = {"id": len(written["annotations"]) + 1, "image_id": number}
-        about = {"category_id": x.category_id, "bbox": x.bbox, "iscrowd": x.iscrowd}
-        area = x.bbox[2] * x.bbox[3]
-        written["annotations"].append(annotation | about | {"area": area})
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

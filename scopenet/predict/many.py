@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from ..data.coco_json import Json
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
 from ..storage import Folder, open_folder
@@ -96,16 +95,14 @@ def progress_bar(run: Run, shard_size: int) -> tqdm:
     return tqdm(total=total, initial=there, unit="image")
 
 
-def end_run(
-    run: Run, args: argparse.Namespace, categories: list[Json], done: int, failed: int
-) -> None:
+def end_run(run: Run, args: argparse.Namespace, detector: Detector, done: int, failed: int) -> None:
     """Make the table of failures and, if it is wanted, the COCO json, and print how many images
     were looked at."""
     write_failures(run.folder)
     why = f", {failed} of them failed (see {FAILURES})" if failed else ""
     print(f"{done} images looked at{why}; written to {run.folder}.")
     if args.format == "coco":
-        start = write_dataset(run.folder, categories, run.sources, args.images)
+        start = write_dataset(run.folder, detector, run.sources, args.images)
         print(f"The file names in its {DATASET} start from {start}.")
 
 
@@ -118,4 +115,4 @@ def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
             done += 1
             failed += row["error"] is not None
             progress.update()
-    end_run(run, args, detector.categories, done, failed)
+    end_run(run, args, detector, done, failed)

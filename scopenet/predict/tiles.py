@@ -13,7 +13,6 @@ K detections, directions in the order (l, t, r, b), boxes and tiles XYXY in px o
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,22 +52,14 @@ def tile_frames(height: int, width: int, tile: int, overlap: int) -> Iterator[tu
 
 
 def predict_tiles(
-    detector: Callable[[np.ndarray], dict[str, Instances]], image: np.ndarray, **tiling: Any
-) -> Instances:
-    """Find objects in a whole image, in px of it, best first; see :func:`see_tiles`."""
-    return merge(*see_tiles(detector, image, **tiling), NMS_THRESH)
-
-
-def see_tiles(
     detector: Callable[[np.ndarray], dict[str, Instances]],
     image: np.ndarray,
     *,
     tile: int,
     overlap: int,
     score_thresh: float,
-) -> tuple[Instances, Tensor]:
-    """Find what each tile of an image shows: K detections in px of the image, and the tiles
-    (K, 4) that they were seen in.
+) -> Instances:
+    """Find objects in a whole image, in px of it, best first.
 
     Args:
         detector: see :class:`~scopenet.Detector`; it is shown one tile at a time.
@@ -89,7 +80,7 @@ def see_tiles(
         found.append(Instances((height, width), **fields))
     counts = torch.tensor([len(x) for x in found])
     tiles = torch.tensor(frames, dtype=torch.float32).repeat_interleave(counts, dim=0)
-    return Instances.cat(found), tiles
+    return merge(Instances.cat(found), tiles, NMS_THRESH)
 
 
 def merge(instances: Instances, tiles: Tensor, nms_thresh: float) -> Instances:
