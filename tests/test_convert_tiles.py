@@ -56,6 +56,7 @@ def test_boxes_are_clipped_to_the_tiles_that_show_enough_of_them(folder):
         (1, 60, 60),
         (2, 60, 60),
     ]
+    assert all(x["segmentation"] == [] for x in content["annotations"])
     found = [
         (x["id"], x["image_id"], x["category_id"], x["bbox"], x["area"], x["iscrowd"])
         for x in content["annotations"]
