@@ -51,6 +51,7 @@ EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
 DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
+TILES = ["sahi>=0.11.30"]  # convert tiles
 WEB = ["gradio>=6.31,<7"]  # web
 FAST_EVAL = ["faster-coco-eval>=1.8"]  # evaluation
 TIMM = ["timm>=1.0.15", "huggingface-hub>=0.23"]  # backbones, docs/backbones.md
@@ -124,12 +125,13 @@ setup(
         "parquet": PARQUET,
         "ray": RAY,
         "supervision": SUPERVISION,
+        "tiles": TILES,
         "timm": TIMM,
         "web": WEB,
         "dev": [
             *DEV,
-            "scopenet[analysis,check,convert,data,experiments,fast-eval,hub]",
-            "scopenet[onnx,openvino,parquet,ray,supervision,timm,web]",
+            "scopenet[analysis,check,convert,data,experiments,fast-eval,hub,onnx]",
+            "scopenet[openvino,parquet,ray,supervision,tiles,timm,web]",
         ],
     },
 )

@@ -21,7 +21,7 @@ from .errors import one_sentence_errors
 # Name -> (module, what it does), in the order of a project; imported when it is used.
 COMMANDS = {
     "demo": ("demo", "prepare a small data set, train on it and draw what is found"),
-    "convert": ("data.convert", "make a COCO json of YOLO or Pascal VOC labels"),
+    "convert": ("data.convert", "make a COCO json of YOLO or VOC labels, or cut images into tiles"),
     "split": ("data.split", "divide a COCO json into training and validation, by image"),
     "check": ("data.check.command", "find what is wrong with a data set before training on it"),
     "train": ("engine.command", "train or evaluate a detector"),

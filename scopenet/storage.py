@@ -107,6 +107,11 @@ def is_uri(name: str) -> bool:
     return "://" in name
 
 
+def without_query(name: str) -> str:
+    """Return an address without what follows its "?"; paths stay as they are."""
+    return name.partition("?")[0] if is_uri(name) else name
+
+
 def local_path(name: str) -> str:
     """Return the path in place of a ``file://`` address; others stay as they are."""
     return name.removeprefix("file://")

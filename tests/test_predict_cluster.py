@@ -17,6 +17,7 @@ from object_store import SETTINGS, object_store
 from scopenet import cli
 from scopenet.errors import ImageError
 from scopenet.predict.cluster import TRIES, Attempts, shard_rows
+from scopenet.predict.dataset import DATASET
 from scopenet.predict.shards import Numbered, write_shards
 from scopenet.predict.sources import Item
 from scopenet.storage import LocalFolder, open_folder
@@ -116,7 +117,7 @@ def joined(cluster, monkeypatch):
 
 def flags(folder: Path, output: object, *more: object, engine: str = "ray") -> list[str]:
     given = ["--model", folder, "--input", folder / "photos", "--output", output]
-    given += ["--confidence-threshold", "0.1", "--format", "jsonl", "--shard-size", "6"]
+    given += ["--confidence-threshold", "0.1", "--format", "coco", "--shard-size", "6"]
     given += ["--engine", engine, *(["--worker-cpus", "1"] if engine == "ray" else []), *more]
     return list(map(str, given))
 
@@ -134,6 +135,10 @@ def drive(folder: Path, output: object, *more: object, engine: str = "ray") -> s
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, **pipes)
+
+
+def dataset_of(output: object) -> bytes:
+    return open_folder(str(output)).read(DATASET)
 
 
 def shards_of(output: object) -> dict[str, bytes]:
@@ -160,6 +165,7 @@ def workers() -> list[int]:
 def test_it_gives_what_one_machine_gives(folder, joined, tmp_path):
     assert f"{COUNT} images looked at, 1 of them failed" in predict(folder, tmp_path / "out")
     assert shards_of(tmp_path / "out") == shards_of(folder / "expected")
+    assert dataset_of(tmp_path / "out") == dataset_of(folder / "expected")
     assert not list((tmp_path / "out").glob("_trying*"))
     assert "0 images looked at" in predict(folder, tmp_path / "out", "--resume")
 
@@ -221,7 +227,9 @@ def test_from_and_to_an_object_store(folder, joined, tmp_path):
         output = f"s3://bucket/rows{query}"
         more = ["--input", f"s3://bucket/photos{query}", "--output", output]
         assert "12 images looked at, 1 of them failed" in predict(folder, output, *more)
-        found = shards_of(output)
+        found, dataset = shards_of(output), json.loads(dataset_of(output))
+    names = [f"{i:03d}.png" for i in range(12) if i != 7]
+    assert [x["file_name"] for x in dataset["images"]] == names
     expected = shards_of(folder / "expected")
     for name in ("detections-000000.jsonl", "detections-000001.jsonl"):
         rows, others = ([json.loads(x) for x in y[name].splitlines()] for y in (found, expected))

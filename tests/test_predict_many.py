@@ -14,11 +14,13 @@ from builders import write_training
 from miniature import mini_datasets, one_thread, write_photos
 from object_store import object_store
 from pyarrow import parquet, table
+from pycocotools.coco import COCO
 from zoos import refusal
 
 from scopenet import cli
+from scopenet.predict.dataset import DATASET, shared_folder
 from scopenet.predict.shards import Numbered, missing, num_whole, whole_shards, write_shards
-from scopenet.predict.sources import find_sources, fingerprint
+from scopenet.predict.sources import Source, find_sources, fingerprint
 from scopenet.storage import LocalFolder, open_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,6 +253,83 @@ def test_going_on_gives_what_one_run_gives(folder, tmp_path, capsys):
     assert len(list(tmp_path.iterdir())) == 6
 
 
+# --- one COCO json --------------------------------------------------------------------------------
+
+
+def test_a_coco_json_holds_what_the_rows_hold(folder, tmp_path, capsys):
+    predict(folder, tmp_path, "--format", "coco")
+    assert f"{DATASET} start from {folder}/photos." in capsys.readouterr().out
+    coco, rows = COCO(tmp_path / DATASET), rows_of(tmp_path)
+    categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}, {"id": 3, "name": "blue"}]
+    assert coco.dataset["categories"] == categories
+    assert coco.getImgIds() == [1, 2, 3, 4, 5, *range(7, 13)]  # without number 5, which is damaged
+    assert coco.imgs[7] == {"id": 7, "file_name": "006.png", "width": 96, "height": 64}
+    found = [(i, x) for i, row in enumerate(rows, start=1) for x in row["detections"]]
+    assert [*coco.anns] == list(range(1, len(found) + 1)) and len(found) > 50
+    for annotation, (image_id, detection) in zip(coco.anns.values(), found, strict=True):
+        width, height = detection["bbox"][2:]
+        assert annotation["area"] == pytest.approx(width * height, abs=1e-6)
+        assert annotation["image_id"] == image_id
+        assert (annotation["iscrowd"], annotation["segmentation"]) == (0, [])
+        given = ("category_id", "bbox", "score", "loc_score", "border_scores")
+        assert all(annotation[x] == detection[x] for x in given)
+
+
+def test_nothing_is_wrong_with_a_coco_json(folder, tmp_path, capsys):
+    sound = [folder / f"photos/{i:03d}.png" for i in (0, 1, 2)]
+    predict(folder, tmp_path, "--format", "coco", "--input", *sound)
+    check = ["--json", tmp_path / DATASET, "--images", folder / "photos"]
+    assert cli.run("check", list(map(str, [*check, "--output", tmp_path / "check"]))) == 0
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+def test_a_coco_json_of_a_json_has_its_names_and_ids(folder, tmp_path):
+    """The names start from the folder that they start from there."""
+    names = {40: "photos/003.png", 17: "photos/001.png"}
+    images = [{"id": i, "file_name": name} for i, name in names.items()]
+    (tmp_path / "some.json").write_text(json.dumps({"images": images}))
+    given = ["--input", tmp_path / "some.json", "--images", folder]
+    predict(folder, tmp_path / "out", "--format", "coco", *given)
+    coco = COCO(tmp_path / "out" / DATASET)
+    assert {i: x["file_name"] for i, x in coco.imgs.items()} == names
+    assert {x["image_id"] for x in coco.anns.values()} == {40, 17}
+    # Given twice, no id is one of its own.
+    predict(folder, tmp_path / "twice", "--format", "coco", *given, "--input", given[1], given[1])
+    assert COCO(tmp_path / "twice" / DATASET).getImgIds() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "paths, shared",
+    [
+        ([["a/b/1.png", "a/b/c/2.png"], ["a/bc/3.png"]], "a"),
+        ([["a/b/1.png"]], "a/b"),
+        ([["1.png"], ["a/2.png"]], ""),
+        ([["/1.png", "/a/2.png"]], ""),
+        ([["s3://x/a/1.png?region=b/c"]], "s3://x/a"),
+    ],
+)
+def test_the_folder_that_all_images_share(paths, shared):
+    assert shared_folder([Source("given", x) for x in paths]) == shared
+
+
+def test_a_tar_file_is_the_folder_of_its_images():
+    tar = Source("a/b.tar", None)
+    assert shared_folder([tar]) == "a/b.tar"
+    assert shared_folder([tar, Source("given", ["a/1.png"])]) == "a"
+
+
+def test_going_on_gives_the_same_coco_json(folder, tmp_path):
+    predict(folder, tmp_path, "--format", "coco")
+    whole = (tmp_path / DATASET).read_text()
+    (tmp_path / "detections-000001.jsonl").unlink()
+    (tmp_path / DATASET).unlink()
+    predict(folder, tmp_path, "--format", "coco", "--resume")
+    assert (tmp_path / DATASET).read_text() == whole
+
+
+# --- what cannot be -------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -301,7 +380,7 @@ def test_a_killed_run_loses_the_open_shard_at_most(folder, tmp_path, signal_numb
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet", "coco"])
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, file_format):
     taken = []
     for count in (1000, 20_000):

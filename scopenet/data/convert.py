@@ -1,4 +1,5 @@
-"""YOLO and Pascal VOC folders as COCO json, read by the package `globox`; ``scopenet convert``."""
+"""YOLO and Pascal VOC folders as COCO json, read by the package `globox`, and the command
+``scopenet convert``, which cuts tiles, too."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..atomic import write_json
 from ..errors import ConfigError, import_extra, refused
 from ..images import check_image_file, images_in, orientation_of, reason_of
 from ..safe_yaml import read_yaml
+from . import tiles
 from .coco_json import classes_of, read_coco_json
 
 SUFFIXES = {"yolo": ".txt", "voc": ".xml"}  # of the label file of an image
@@ -97,18 +99,23 @@ def _size_of(file: Path) -> tuple[int, int]:
 
 def parser() -> argparse.ArgumentParser:
     """Take the flags of ``scopenet convert``."""
-    about = "Write a COCO json for a folder of images with YOLO or Pascal VOC labels."
+    about = "Write a COCO json: of YOLO or Pascal VOC labels, or of the tiles of large images."
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("kind", choices=[*SUFFIXES])
-    parser.add_argument("--labels", type=Path, required=True, help="folder of the label files")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--names", type=Path, help="class names: one a line, or YOLO's data.yaml")
-    parser.add_argument("--like", type=Path, help="COCO json whose categories to take instead")
-    parser.add_argument("--output", type=Path, required=True, help="the COCO json to write")
+    kinds = parser.add_subparsers(dest="kind", required=True, prog="scopenet convert")
+    for kind in SUFFIXES:
+        of = kinds.add_parser(kind, help=f"of a folder of images with {kind.upper()} labels")
+        of.add_argument("--labels", type=Path, required=True, help="folder of the label files")
+        of.add_argument("--images", type=Path, required=True, help="folder of the images")
+        of.add_argument("--names", type=Path, help="class names: one a line, or YOLO's data.yaml")
+        of.add_argument("--like", type=Path, help="COCO json whose categories to take instead")
+        of.add_argument("--output", type=Path, required=True, help="the COCO json to write")
+    tiles.add_flags(kinds.add_parser("tiles", help="of the tiles that large images are cut into"))
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Convert, and print what was written."""
-    numbers = convert(**vars(args))
+    flags = vars(args).copy()
+    kind = flags.pop("kind")
+    numbers = tiles.cut(**flags) if kind == "tiles" else convert(kind, **flags)
     print(f"Written to {args.output}: {', '.join(f'{n} {what}' for what, n in numbers.items())}.")

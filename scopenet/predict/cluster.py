@@ -19,7 +19,7 @@ import pyarrow as pa
 from ..detector import Detector
 from ..errors import ConfigError, import_extra
 from ..storage import Folder, is_uri, open_folder
-from .many import begin_run, failed_row, progress_bar, rows, say_what_was_done
+from .many import begin_run, end_run, failed_row, progress_bar, rows
 from .shards import Numbered, write_shards, write_text
 from .sources import Item
 
@@ -117,7 +117,7 @@ def look_at_many_with_ray(args: argparse.Namespace) -> None:
     cluster of ``$RAY_ADDRESS``, or of one that is started here."""
     ray = import_extra("ray", "ray")
     import_extra("ray.data", "ray")
-    _check(args)
+    detector = _check(args)
     run = begin_run(args)
     folder = str(run.folder)  # absolute, as Ray's processes start in a folder of their own
     folder = folder if is_uri(folder) else os.path.abspath(folder)
@@ -133,11 +133,11 @@ def look_at_many_with_ray(args: argparse.Namespace) -> None:
             done += row["done"]
             failed += row["failed"]
             progress.update(row["done"])
-    say_what_was_done(run, done, failed)
+    end_run(run, args, detector, done, failed)
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Say what is wrong with the flags and the detector before anything starts."""
+def _check(args: argparse.Namespace) -> Detector:
+    """Say what is wrong with the flags and the detector before anything starts; return it."""
     from .command import load_detector
 
     if any(x.lower().endswith(".tar") for x in args.input):
@@ -148,7 +148,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--worker-cpus must be at least 1, got {args.worker_cpus}.")
     here = copy(args)
     here.device = "cpu"  # a machine that only gives out work may have no GPU
-    load_detector(here)
+    return load_detector(here)
 
 
 def _table(number: int, items: list[Item]) -> pa.Table:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ..detector import Detector
 from ..errors import ConfigError, ImageError
 from ..storage import Folder, open_folder
+from .dataset import DATASET, write_dataset
 from .files import coco_results
 from .shards import (
     FAILURES,
@@ -94,11 +95,15 @@ def progress_bar(run: Run, shard_size: int) -> tqdm:
     return tqdm(total=total, initial=there, unit="image")
 
 
-def say_what_was_done(run: Run, done: int, failed: int) -> None:
-    """Make the table of failures and print how many images were looked at."""
+def end_run(run: Run, args: argparse.Namespace, detector: Detector, done: int, failed: int) -> None:
+    """Make the table of failures and, if it is wanted, the COCO json, and print how many images
+    were looked at."""
     write_failures(run.folder)
     why = f", {failed} of them failed (see {FAILURES})" if failed else ""
     print(f"{done} images looked at{why}; written to {run.folder}.")
+    if args.format == "coco":
+        start = write_dataset(run.folder, detector, run.sources, args.images)
+        print(f"The file names in its {DATASET} start from {start}.")
 
 
 def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
@@ -110,4 +115,4 @@ def look_at_many(args: argparse.Namespace, detector: Detector) -> None:
             done += 1
             failed += row["error"] is not None
             progress.update()
-    say_what_was_done(run, done, failed)
+    end_run(run, args, detector, done, failed)

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import ConfigError, import_extra
 from ..storage import Folder
 
-FORMATS = ("jsonl", "parquet")
+# What the files of a format are; of the lines of "coco" one json is made at the end.
+FORMATS = {"jsonl": "jsonl", "parquet": "parquet", "coco": "jsonl"}
 # Readers of folders of Parquet files skip what begins so.
 RUN, FAILURES = "_run.json", "_failures.jsonl"
 ROW_GROUP = 100  # rows of Parquet that are held until they are written
@@ -35,7 +36,7 @@ class Numbered(NamedTuple):
 
 def shard_name(number: int, file_format: str) -> str:
     """Name the file of a shard."""
-    return f"detections-{number:06d}.{file_format}"
+    return f"detections-{number:06d}.{FORMATS[file_format]}"
 
 
 def whole_shards(folder: Folder) -> set[int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, import_extra, refused
 from ..images import IMAGE_SUFFIXES, find_images
-from ..storage import files_in, is_uri, local_path, read_file
+from ..storage import files_in, is_uri, local_path, read_file, without_query
 
 
 class Item(NamedTuple):
@@ -98,7 +98,7 @@ def _images_at(uri: str) -> list[str]:
 
 
 def _suffix(name: str) -> str:
-    return Path(name.partition("?")[0] if is_uri(name) else name).suffix.lower()
+    return Path(without_query(name)).suffix.lower()
 
 
 def tar_items(path: Path) -> Iterator[Item]:
