@@ -42,8 +42,6 @@ def cut(
             box = CocoAnnotation(x["category_id"], bbox=x["bbox"], iscrowd=x["iscrowd"])
             boxes[x["image_id"]].append(box)
     ratio = (overlap + 0.5) / tile  # of which sahi makes px, rounded down
-    sizes = {"slice_height": tile, "slice_width": tile}
-    sizes |= {"overlap_height_ratio": ratio, "overlap_width_ratio": ratio}
     tiles = []
     for i, image in enumerate(tqdm(content["images"], unit="image")):
         file = images / image["file_name"]
@@ -56,7 +54,10 @@ def cut(
             output_file_name=f"{file.stem}_{i}",
             output_dir=str(output / "images"),
             min_area_ratio=MIN_VISIBLE,
-            **sizes,
+            slice_height=tile,
+            slice_width=tile,
+            overlap_height_ratio=ratio,
+            overlap_width_ratio=ratio,
         ).coco_images
     written = create_coco_dict(tiles, content["categories"])
     seen = (x for one in tiles for x in one.annotations)

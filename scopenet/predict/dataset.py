@@ -24,7 +24,7 @@ def write_dataset(
     each has one of its own, or else 1, 2, 3, ... The rows are read, and written, one by one.
     """
     start = str(images).rstrip("/") if images else shared_folder(sources)
-    ids = [x for source in sources for x in source.image_ids or [None]]
+    ids = [x for source in sources for x in source.image_ids or (None,)]
     has_ids = None not in ids and len(set(ids)) == len(ids)
 
     def rows() -> Iterator[tuple[int, Row]]:
