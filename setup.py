@@ -27,7 +27,7 @@ INSTALL_REQUIRES = [
     "fvcore>=0.1.5.post20221221",
     "iopath>=0.1.9",
     "pycocotools>=2.0.7,!=2.0.9,!=2.0.10",  # these two demand the optional field `info`
-    "opencv-python>=4.8",
+    "opencv-python>=4.10",
     "yacs>=0.1.8",
     "omegaconf>=2.2",
     "hydra-core>=1.3",
@@ -43,7 +43,7 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4.3",
     "filelock>=3.12",
     # detectron2.model_zoo imports pkg_resources, which setuptools 81 and later no longer have.
-    "setuptools>=65.5,<81",
+    "setuptools>=66.1,<81",
 ]
 # Of what reproduces the paper, which is not in the wheel: projects/ScopeNet/.
 EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]

@@ -3,6 +3,7 @@ the program, and without the laboratory; the sdist beside it, and both the same 
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,14 @@ def test_wheel_has_the_program(site, tmp_path):
 def test_every_subcommand_of_the_wheel_says_what_it_takes(site, tmp_path):
     said = run_python(site, tmp_path, "-W", "ignore", "-c", HELP)
     assert all(f"usage: scopenet {name} " in said for name in COMMANDS)
+
+
+@pytest.mark.slow
+def test_every_extra_is_in_the_table_of_the_docs(site):
+    (info,) = site.glob("*.dist-info")
+    extras = Distribution.at(info).metadata.get_all("Provides-Extra")
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs/installation.md").read_text(), re.M)
+    assert sorted(re.findall("`(.+?)`", " ".join(rows))) == sorted(extras)
 
 
 @pytest.mark.slow
