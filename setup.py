@@ -47,7 +47,7 @@ DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
 CONVERT = ["globox>=2.9"]  # convert
 WEB = ["gradio>=6.31,<7"]  # web
-TIMM = ["timm>=1.0.15", "huggingface-hub>=0.23"]  # backbones, docs/backbones.md
+TIMM = ["timm>=1.0.20"]  # backbones, docs/backbones.md
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
