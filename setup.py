@@ -54,7 +54,7 @@ CONVERT = ["globox>=2.9"]  # convert
 TILES = ["sahi>=0.11.30"]  # convert tiles
 WEB = ["gradio>=6.31,<7"]  # web
 FAST_EVAL = ["faster-coco-eval>=1.8"]  # evaluation
-TIMM = ["timm>=1.0.15", "huggingface-hub>=0.23"]  # backbones, docs/backbones.md
+TIMM = ["timm>=1.0.20"]  # backbones, docs/backbones.md
 PARQUET = ["pyarrow>=16"]  # predict --format parquet
 RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME

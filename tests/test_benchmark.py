@@ -2,17 +2,21 @@
 
 import argparse
 import json
+import shutil
 import sys
 
+import numpy as np
+import openvino
 import pandas as pd
 import pytest
 import torch
 from builders import build_scopenet, random_predictions
 from detectron2.structures import ImageList
 from detectron2.utils.events import EventStorage
+from openvino import opset13
 from torch import nn
 
-from benchmark import deployment, main, measure, report, results, suites, throughput, works
+from benchmark import deployment, light, main, measure, report, results, suites, throughput, works
 from benchmark.bounds import RecordConvolutions, fold_frozen_norms
 from benchmark.contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from benchmark.loading import TO_THE_BATCH
@@ -433,10 +437,10 @@ def test_deployment(monkeypatch):
     monkeypatch.setattr(deployment, "CASE", Case(1, 96, 128, 0))
     monkeypatch.setattr(deployment, "EXPORTS", {"TorchScript": ("torchscript", "float32")})
     seen = []
-    work = deployment._work
+    work = deployment.image_work
     monkeypatch.setattr(
         deployment,
-        "_work",
+        "image_work",
         lambda run, image: seen.append(run(image)["instances"]) or work(run, image),
     )
     fcos, scopenet = (build_contestant(x, STOCK_CONFIGS[x], "cpu") for x in ("FCOS", "ScopeNet"))
@@ -449,6 +453,41 @@ def test_deployment(monkeypatch):
     torch.testing.assert_close(found.scores, expected.scores)
     with pytest.raises(ConfigError, match="needs ScopeNet"):
         next(deployment.DeploymentSuite().run([fcos], Settings(CPU)))
+
+
+@pytest.mark.slow
+def test_detectors_for_cpus(monkeypatch, tmp_path):
+    """Every form and a peer are timed at every size; the exported ones find the same."""
+    monkeypatch.setattr(light, "SIZES", (64, 96))
+    monkeypatch.setattr(light, "TURN", 0.01)
+    scopenet = build_contestant("small", "light/ScopeNet_MobileNetV4_small_320.yaml", "cpu")
+    scopenet.imitate_training(random_inputs(CASE, 80, "cpu"))
+    light.export(scopenet.model, tmp_path / "own.xml", "openvino", "float32")
+
+    def export(model, path, *_):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(tmp_path / f"own{suffix}", path.with_suffix(suffix))
+
+    predict, seen = light.predict, []
+    monkeypatch.setattr(light, "export", export)
+    monkeypatch.setattr(light, "predict", lambda *x: seen.append(predict(*x)))
+    image = opset13.parameter([1, 3, -1, -1], np.float32)
+    openvino.save_model(openvino.Model([opset13.relu(image)], [image]), tmp_path / "peer.xml")
+    found = Results({}, [], [])
+    suite = light.LightSuite(peers=[("other", tmp_path / "peer.xml")])
+    for record in suite.run([scopenet], Settings(CPU, repeats=1)):
+        assert all(x > 0 for x in record.seconds[0].values())
+        found.add(record)
+    table = report.light(found.table())
+    assert table["px"].tolist() == [64, 64, 96, 96]
+    assert table["detector"].tolist() == ["small", "other"] * 2
+    assert [x for x in table if table[x][0] != "–"] == [
+        *("px", "detector", "training step, ms", "PyTorch, ms", "OpenVINO float32, ms"),
+        *("OpenVINO int8, ms", "OpenVINO int8, one size, ms"),
+    ]
+    # Of each size: random pixels, so that the detections of two sizes are not the same.
+    sums = {round(x["instances"].scores.sum().item(), 3) for x in seen}
+    assert len(sums) == 2 and min(sums) > 0.5
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_preset_gives_all_dense_detectors_the_same_network(preset):
         for model in (scopenet, retinanet, fcos)
     ]
     assert trained[0] == trained[1] == trained[2]
-    width = 64 if preset.startswith("Digits") else 256
+    width = 64 if preset in ("Digits", "Digits_float32") else 256
     for logits in (scopenet.head.cls_score, retinanet.head.cls_score, fcos.head.cls_score):
         assert logits.in_channels == width
     layers = [[type(m) for m in model.head.cls_subnet] for model in (scopenet, retinanet, fcos)]

@@ -55,9 +55,9 @@ def test_config_keys():
     cfg = get_cfg()
     add_scopenet_config(cfg)
     assert set(cfg.MODEL.SCOPENET) == {
-        *("IN_FEATURES", "NUM_CLASSES", "NUM_CONVS", "CONV_DIM", "NORM", "PRIOR_PROB"),
+        *("IN_FEATURES", "NUM_CLASSES", "NUM_CONVS", "CONV_DIM", "NORM", "SEPARABLE"),
         *("NUM_BINS", "BIN_SIZE", "LEVEL_BOUNDARIES", "UNCERTAINTY", "GUIDED_SCORE"),
-        *("DECODING", "BORDER_ERRORS"),
+        *("DECODING", "BORDER_ERRORS", "PRIOR_PROB"),
         *("CENTER_RADIUS_CLS", "CENTER_RADIUS_LOC", "FOCAL_LOSS_ALPHA", "FOCAL_LOSS_GAMMA"),
         *("BIN_LOSS_WEIGHT", "LOC_LOSS_WEIGHT", "LOC_LOSS_TYPE"),
         *("SCORE_THRESH_TEST", "TOPK_CANDIDATES_TEST", "NMS_THRESH_TEST"),
@@ -226,6 +226,21 @@ def test_parameters_of_the_paper_s_head():
     outputs = (80 + 24 + 20) * (256 * 9 + 1)
     assert sum(x.numel() for x in head.parameters()) == 2 * tower + outputs
     assert {x.weight.shape[1] for x in head.modules() if isinstance(x, nn.Conv2d)} == {256}
+
+
+def test_separable_towers():
+    """A location of a tower's first layer sees 3x3 features, of all channels, by weights of 3x3
+    for each channel and of 1x1 for each pair of them."""
+    cfg = small_config("MODEL.SCOPENET.SEPARABLE", True, "MODEL.SCOPENET.NUM_CONVS", 1)
+    tower = build_model(cfg).head.cls_subnet
+    x = torch.zeros(1, 32, 7, 7, requires_grad=True)
+    tower[0](x)[0, :, 3, 3].sum().backward()
+    seen = x.grad[0] != 0
+    expected = torch.zeros(7, 7, dtype=torch.bool)
+    expected[2:5, 2:5] = True
+    assert torch.equal(seen, expected.expand(32, 7, 7))
+    width = cfg.MODEL.SCOPENET.CONV_DIM
+    assert sum(x.numel() for x in tower.parameters()) == 32 * 9 + 32 * width + width
 
 
 def test_head_refuses_features_that_do_not_fit():

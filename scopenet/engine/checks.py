@@ -163,14 +163,15 @@ def check_early_stopping(cfg: CfgNode) -> None:
 
 def check_pixels_of_timm(config: Config) -> None:
     """Raise a ConfigError if pretrained weights of timm would see other images than they know."""
+    weights = settings_of(config).MODEL.WEIGHTS
+    if not weights.startswith(SCHEME):
+        return
     if isinstance(config, CfgNode):
-        weights, order = config.MODEL.WEIGHTS, config.INPUT.FORMAT
-        values = config.MODEL.PIXEL_MEAN, config.MODEL.PIXEL_STD
+        mean, std, order = config.MODEL.PIXEL_MEAN, config.MODEL.PIXEL_STD, config.INPUT.FORMAT
     else:
-        weights, order = config.train.init_checkpoint, config.dataloader.train.mapper.image_format
-        values = config.model.pixel_mean, config.model.pixel_std
-    if weights.startswith(SCHEME):
-        check_pixels(weights, *values, order)
+        mean, std = config.model.pixel_mean, config.model.pixel_std
+        order = config.dataloader.train.mapper.image_format
+    check_pixels(weights, mean, std, order)
 
 
 def check_config(config: Config, *, training: bool) -> None:

@@ -83,7 +83,7 @@ class Trainer(DefaultTrainer):
         try:
             return cls.make_model(cfg)
         except ValueError as error:
-            raise ConfigError(f"The config makes no model: {error}.") from error
+            raise ConfigError(f"The config makes no model: {str(error).rstrip('.')}.") from error
         except KeyError as error:
             raise ConfigError(f"The config makes no model: there is no {error} here.") from error
 

@@ -8,12 +8,24 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone import FPN
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import ConfigError, import_extra, refused
 from .backbone import p5_fpn
 
 SCHEME = "timm://"  # of the address of weights: timm://NAME.TAG or timm://NAME.TAG@REVISION
 PREFIX = "backbone.bottom_up.model."  # of their names in a detector
+
+
+class SameConv2d(nn.Conv2d):
+    """Pads as TensorFlow's "same" does where the stride divides the size, as it does here. timm's
+    computes it from the size, over which an exporter that leaves the size open thinks for long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = zip(self.kernel_size[::-1], self.stride[::-1], self.dilation[::-1], strict=True)
+        added = [max(d * (k - 1) + 1 - s, 0) for k, s, d in sides]
+        x = F.pad(x, [side for n in added for side in (n // 2, n - n // 2)])
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class TimmBackbone(Backbone):
@@ -25,7 +37,6 @@ class TimmBackbone(Backbone):
 
     def __init__(
         self,
-        *,
         name: str,
         out_features: Sequence[str] = ("res3", "res4", "res5"),
         freeze_at: int = 2,
@@ -57,16 +68,17 @@ class TimmBackbone(Backbone):
         self._out_feature_strides = {x: info.reduction()[i] for x, i in self._index_of.items()}
         self._out_feature_channels = {x: info.channels()[i] for x, i in self._index_of.items()}
         self._is_nhwc = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # of Swin, for instance
-        modules = [*self.model.named_modules()][1:]
+        for module in self.model.modules():
+            if isinstance(module, timm.layers.Conv2dSame):
+                module.__class__ = SameConv2d
+        names, modules = zip(*self.model.named_modules(), strict=True)
         low = [x for i, x in enumerate(info.module_name()) if info.reduction()[i] <= 2**freeze_at]
-        num_frozen = _number_up_to(low[-1], [k for k, _ in modules]) if low and freeze_at else 0
-        self._frozen_norms = []
-        for i, (_, module) in enumerate(modules):
-            is_norm = isinstance(module, nn.BatchNorm2d)
-            if i < num_frozen or (is_norm and freeze_norms):
-                self._frozen_norms += [module] * is_norm
-                for x in module.parameters(recurse=False):
-                    x.requires_grad_(False)
+        frozen = modules[1 : _end_of(low[-1], names)] if low and freeze_at else ()
+        norms = [x for x in modules if isinstance(x, nn.BatchNorm2d)]
+        self._frozen_norms = norms if freeze_norms else [x for x in norms if x in frozen]
+        for module in (*frozen, *self._frozen_norms):
+            for x in module.parameters(recurse=False):
+                x.requires_grad_(False)
 
     def train(self, mode: bool = True):
         """Set the mode of all but the frozen batch normalizations. They are not converted to
@@ -83,14 +95,14 @@ class TimmBackbone(Backbone):
         return {k: x.permute(0, 3, 1, 2) for k, x in found.items()} if self._is_nhwc else found
 
 
-def _number_up_to(name: str, names: list[str]) -> int:
-    """Count the modules, in the order of their use, to the end of the one that timm calls so."""
+def _end_of(name: str, names: Sequence[str]) -> int:
+    """Return where, in the order of their use, modules end that are in the one timm calls so."""
     flat = [f"{x}.".removeprefix("model.").replace(".", "_") for x in names]  # as it does itself
     inside = [i for i, x in enumerate(flat) if x.startswith(name.replace(".", "_") + "_")]
     if not inside:
         raise ValueError(
-            f"timm does not say where its {name} ends: set MODEL.BACKBONE.FREEZE_AT to 0, and to "
-            "freeze something by its name use MODEL.FREEZE"
+            f"timm does not say where its {name} ends: set MODEL.BACKBONE.FREEZE_AT to 0 and, to "
+            "freeze by names, MODEL.FREEZE"
         )
     return inside[-1] + 1
 
@@ -105,25 +117,16 @@ def timm_fpn(
 ) -> FPN:
     """Build a pyramid p3 to p7 on a :class:`TimmBackbone`; ``options`` are those of
     :func:`~scopenet.modeling.backbone.p5_fpn`."""
-    bottom_up = TimmBackbone(
-        name=name, out_features=in_features, freeze_at=freeze_at, freeze_norms=freeze_norms
-    )
+    bottom_up = TimmBackbone(name, in_features, freeze_at, freeze_norms)
     return p5_fpn(bottom_up, in_features, **options)
 
 
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """Build :func:`timm_fpn` from ``MODEL.TIMM``, ``MODEL.FPN`` and ``BACKBONE.FREEZE_AT``."""
-    fpn = cfg.MODEL.FPN
-    return timm_fpn(
-        name=cfg.MODEL.TIMM.NAME,
-        in_features=fpn.IN_FEATURES,
-        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        freeze_norms=cfg.MODEL.TIMM.FREEZE_NORMS,
-        out_channels=fpn.OUT_CHANNELS,
-        norm=fpn.NORM,
-        fuse_type=fpn.FUSE_TYPE,
-    )
+    """Build what :func:`timm_fpn` does from a config."""
+    fpn, timm, freeze_at = cfg.MODEL.FPN, cfg.MODEL.TIMM, cfg.MODEL.BACKBONE.FREEZE_AT
+    bottom_up = TimmBackbone(timm.NAME, fpn.IN_FEATURES, freeze_at, timm.FREEZE_NORMS)
+    return p5_fpn(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, fpn.FUSE_TYPE)
 
 
 def pretrained_weights(address: str) -> dict[str, Tensor]:

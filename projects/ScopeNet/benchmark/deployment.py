@@ -47,12 +47,12 @@ class DeploymentSuite:
         contestant = scopenet_of(contestants, self.name)
         image = set_candidates(contestant, settings)
         with TemporaryDirectory() as folder:
-            works = {"PyTorch": _work(_eager(contestant.model), image)}
+            works = {"PyTorch": image_work(_eager(contestant.model), image)}
             for name, (format_name, precision) in EXPORTS.items():
                 path = Path(folder, f"{format_name}-{precision}{FORMATS[format_name].suffix}")
                 export(contestant.model, path, format_name, precision)
                 backend = FORMATS[format_name].load(path)
-                works[name] = _work(partial(predict, backend), image)
+                works[name] = image_work(partial(predict, backend), image)
             device, repeats = torch.device("cpu"), settings.repeats
             times = time_in_turns(works, device, repeats=repeats, turn=TURN)
         for name in works:
@@ -87,11 +87,18 @@ def set_candidates(contestant: Contestant, settings: Settings) -> np.ndarray:
     return inputs[0]["image"].permute(1, 2, 0).contiguous().numpy()
 
 
-def export(model: ScopeNet, path: Path, format_name: str, precision: str) -> None:
-    """Write an exported file that takes images as they are."""
+def export(
+    model: ScopeNet,
+    path: Path,
+    format_name: str,
+    precision: str,
+    calibration: Sequence[np.ndarray] = (),
+) -> None:
+    """Write an exported file that takes images as they are, for int8 calibrated on BGR images, by
+    default random ones."""
     metadata = Metadata(__version__, [], 0, 0, precision, model.detection_options, "")
     graph = DetectionGraph(model, reverses_channels=False)
-    calibration = [
+    calibration = calibration or [
         x["image"].permute(1, 2, 0).contiguous().numpy()
         for seed in range(4)
         for x in random_inputs(CASE, model.num_classes, "cpu", seed)
@@ -99,7 +106,7 @@ def export(model: ScopeNet, path: Path, format_name: str, precision: str) -> Non
     FORMATS[format_name].write(graph, metadata, path, calibration)
 
 
-def _work(run: Callable[[np.ndarray], dict], image: np.ndarray) -> Work:
+def image_work(run: Callable[[np.ndarray], dict], image: np.ndarray) -> Work:
     def timed(laps: Laps) -> None:
         run(image)
         laps.mark("image")

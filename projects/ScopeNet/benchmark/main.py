@@ -14,6 +14,7 @@ from scopenet.errors import ConfigError, one_sentence_errors
 
 from .contestants import STOCK_CONFIGS, TUNED_CONFIGS, Contestant, build_contestant
 from .deployment import DeploymentSuite
+from .light import LightSuite
 from .loading import LoadingSuite
 from .plots import draw_areas, draw_boxes
 from .report import GPU_RATE, markdown
@@ -54,10 +55,10 @@ def positive(text: str) -> float:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = ["loading", *all_suites(Settings(torch.device("cpu")))]
-    others = ["deployment", "throughput", "variants"]
+    others = ["deployment", "light", "throughput", "variants"]
     parser.add_argument("--suites", nargs="+", choices=[*names, *others],
                         default=names, metavar="SUITE", help=f"some of: {', '.join(names)} (these "
-                        "by default), deployment and throughput (which need the extras onnx and "
+                        "by default), deployment, light, throughput (they need the extras onnx and "
                         "openvino), variants (precisions, channels last, compiled)")  # fmt: skip
     parser.add_argument("--boxes", type=int, nargs="+", default=BOXES, help="per image, in tables")
     parser.add_argument("--detectors", nargs="+", choices=[*STOCK_CONFIGS, *TUNED_CONFIGS],
@@ -73,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu-rate", type=positive, metavar="IMAGES/S", help="what one GPU trains "
                         "on, at the 1x schedule 2 by the seconds of an iteration: the suite "
                         "loading then says how many loader processes it needs")  # fmt: skip
+    parser.add_argument("--photographs", default="", metavar="IMAGES", help="of the suite light: "
+                        "a data set or folder to calibrate int8 on")  # fmt: skip
+    parser.add_argument("--peer", action="append", default=[], type=named_config,
+                        metavar="NAME=FILE", help="of the suite light: an OpenVINO .xml of another "
+                        "detector, which takes (1, 3, H, W) float32")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("output/benchmark"))
     return parser
 
@@ -114,6 +120,7 @@ def benchmark(args: argparse.Namespace) -> Results:
         about[GPU_RATE] = f"{args.gpu_rate:g}"
     results = Results(about, [describe(x) for x in contestants], [])
     others = LoadingSuite(), DeploymentSuite(), ThroughputSuite(), VariantsSuite()
+    others += (LightSuite(args.photographs, [(k, Path(x)) for k, x in args.peer]),)
     suites = {x.name: x for x in others}
     suites |= all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")

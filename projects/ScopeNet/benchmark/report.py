@@ -93,6 +93,16 @@ def deployed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def light(table: pd.DataFrame) -> pd.DataFrame:
+    """Show the milliseconds of detectors for CPUs in every form, a row per size and detector."""
+    rows: dict[tuple, dict] = {}
+    for _, x in table[table["suite"] == "light"].iterrows():
+        name, form = x["detector"].split(": ")
+        key = {"px": x["height"], "detector": name}
+        rows.setdefault((*key.values(),), key)[f"{form}, ms"] = _milliseconds(x)
+    return pd.DataFrame([*rows.values()]).fillna("–")
+
+
 def throughput(table: pd.DataFrame) -> pd.DataFrame:
     """Show the images per second of each way, and its ratio to the first of the same size."""
     rows = []
@@ -189,6 +199,7 @@ def tables(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
     for suite in ("labels", "losses", "detections", "inference", "training"):
         yield suite.capitalize(), compared(table, suite)
     yield "Deployment, one image of 480×640", deployed(table)
+    yield "Detectors for CPUs, one image", light(table)
     yield "Throughput", throughput(table)
     for step, what in (("inference", "one image"), ("training", "two images")):
         yield f"Variants: {step}, {what}", variants(table, step)
