@@ -1,5 +1,6 @@
 """Search for good values of config keys with Optuna: a trial is a run of the harness."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -82,13 +83,13 @@ def open_study(job: Job, keys: Sequence[Key], storage: Path) -> optuna.Study:
     for end in (0, -1):
         resolve(with_values(job, {key.name: key.values[end] for key in keys}))
     storage.parent.mkdir(parents=True, exist_ok=True)
-    options = {
-        "heartbeat_interval": HEARTBEAT,
-        "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        again = {"heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback()}
+        database = RDBStorage(f"sqlite:///{storage}", heartbeat_interval=HEARTBEAT, **again)
     # Another schedule or other ranges have another name: what is in a study can be compared.
     study = optuna.create_study(
-        storage=RDBStorage(f"sqlite:///{storage}", **options),
+        storage=database,
         study_name=" ".join(map(str, (*astuple(job), *chain(*keys)))),
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(),
