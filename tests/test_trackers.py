@@ -32,8 +32,7 @@ class ATrainer(SimpleNamespace):
 
 def a_trainer(folder: Path, *names: str, start_iter: int = 0) -> ATrainer:
     cfg = load_config("", ["TRACKERS", str([*names]), "OUTPUT_DIR", str(folder)])
-    checkpointer = SimpleNamespace(extra={"config": "SOLVER: {BASE_LR: 0.5}"})
-    return ATrainer(cfg=cfg, start_iter=start_iter, checkpointer=checkpointer)
+    return ATrainer(cfg=cfg, start_iter=start_iter, source_config=lambda cfg: cfg)
 
 
 class InMemory(Tracker):
@@ -78,8 +77,11 @@ def test_what_a_tracker_is_given(tmp_path):
     tracker = InMemory(trainer)
     written_at(tracker, 3, 5)
     tracker.close()
+    config = tracker.calls[0][2]
+    assert config["SOLVER.BASE_LR"] == trainer.cfg.SOLVER.BASE_LR
+    assert config["OUTPUT_DIR"] == str(tmp_path) and config["TRACKERS"] == "[]"
     assert tracker.calls == [
-        ("start", None, {"SOLVER": {"BASE_LR": 0.5}}),
+        ("start", None, config),
         ("log", 3, {"loss": 3.0}, {"a": (4, 5, 3)}),
         ("log", 5, {"loss": 5.0}, {}),
         ("finish", str(tmp_path / "model_0000009.pth")),
@@ -103,6 +105,16 @@ def test_a_resumed_run_repeats_nothing(tmp_path):
     trainer = a_trainer(tmp_path, start_iter=2)
     written_at(tracker := InMemory(trainer), 2)
     assert [x[:2] for x in tracker.calls] == [("start", None), ("log", 2)]
+
+
+def test_config_of_a_lazy_training(tmp_path):
+    trainer = a_trainer(tmp_path)
+    lazy = load_lazy_config("ScopeNet_R_50_FPN_1x.py")
+    trainer.source_config = lambda cfg: lazy
+    written_at(tracker := InMemory(trainer), 2)
+    config = tracker.calls[0][2]
+    assert config["optimizer.lr"] == 0.01 and "ScopeNet" in config["model._target_"]
+    assert "ShapeSpec" in config["model.head.input_shape"]
 
 
 @pytest.mark.parametrize("fails, calls", [("start", 1), ("log", 2)])
@@ -223,7 +235,7 @@ def test_killed_and_resumed(tmp_path):
     started = [x.run for x in wandb_records(output) if x.HasField("run")]
     assert {x.run_id for x in started} == {ids["wandb"]} and len(started) == 2
     config = {x.key: json.loads(x.value_json) for x in started[0].config.update}
-    assert config["SOLVER"]["MAX_ITER"] == 40
+    assert config["SOLVER.MAX_ITER"] == 40 and config["SEED"] == 0
     summaries = [x.summary.update for x in wandb_records(output) if x.HasField("summary")]
     summary = {x.key: json.loads(x.value_json) for update in summaries for x in update}
     assert summary["checkpoint"] == str(output / "model_final.pth")

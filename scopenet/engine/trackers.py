@@ -1,6 +1,5 @@
 """Weights & Biases and MLflow as writers of Detectron2's events: config, metrics, pictures, and
-where the checkpoint is. Both write below ``OUTPUT_DIR`` unless their own environment variables
-(``WANDB_MODE=online``, ``MLFLOW_TRACKING_URI``) say otherwise."""
+where the checkpoint is."""
 
 import json
 import logging
@@ -10,35 +9,40 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
+from omegaconf import OmegaConf
 
 from ..atomic import write_json
 from ..config_file import leaves
 from ..errors import ConfigError, import_extra
-from ..safe_yaml import read_yaml
 from ..training_metrics import read_metrics
 from .reliability.checkpoint_file import list_checkpoints
 
 RUNS = "trackers.json"  # below OUTPUT_DIR: tracker -> id of its run, with which a resume goes on
-PARAMS = 100  # that MLflow takes at once
 
 
 class Tracker(EventWriter):
     """Records a training. What its package raises turns it off, with one warning.
 
-    A subclass has ``start(run_id, config)``, which goes on with a run or, without an id, makes one,
-    and returns its id; ``log(iteration, metrics, pictures)`` with RGB pictures (H, W, 3) by name;
-    and ``finish(checkpoint)`` with the path of the newest one, or "".
+    A subclass has ``start(run_id, config)``, which goes on with a run or, without an id, makes one
+    with this config (numbers and texts by dotted names), and returns its id; ``log(iteration,
+    metrics, pictures)``, pictures being RGB (H, W, 3); and ``finish(checkpoint)`` with the path of
+    the newest one, or "".
     """
 
     name = ""  # of the package, and of the extra that brings it
+    environment: dict[str, str] = {}  # unless the user has set it: nothing leaves this machine
 
     def __init__(self, trainer: Any):
         """Raise a ConfigError if the package is missing; nothing is recorded yet."""
+        for variable, value in self.environment.items():
+            os.environ.setdefault(variable, value)
         self.package = import_extra(self.name, self.name)
         self.trainer, self.folder = weakref.proxy(trainer), Path(trainer.cfg.OUTPUT_DIR).resolve()
         self.run_id, self.failed = "", False
@@ -83,25 +87,23 @@ class Tracker(EventWriter):
         if run_id:
             recorded = read_metrics(self.folder / "metrics.json").values()
             self.last = max((max(x) for x in recorded), default=-1)
-        run_id = self.start(run_id, read_yaml(self.trainer.checkpointer.extra["config"]))
+        config = self.trainer.source_config(self.trainer.cfg)
+        config = config if isinstance(config, CfgNode) else OmegaConf.to_container(config)
+        plain = {k: x if isinstance(x, int | float) else str(x) for k, x in leaves(config)}
+        run_id = self.start(run_id, plain)
         write_json(path, ids | {self.name: run_id})
         return run_id
 
 
 class WandbTracker(Tracker):
     name = "wandb"
-
-    def __init__(self, trainer: Any):
-        self.mode = os.environ.get("WANDB_MODE", "offline")
-        if self.mode != "online":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it sends errors in any mode
-        super().__init__(trainer)
+    environment = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
 
     def start(self, run_id: str | None, config: dict) -> str:
-        options = {"dir": str(self.folder), "name": self.folder.name, "mode": self.mode}
-        if run_id and self.mode == "online":
+        options = {"dir": str(self.folder), "name": self.folder.name, "id": run_id}
+        if run_id and os.environ["WANDB_MODE"] == "online":
             options["resume"] = "allow"  # offline, a run goes on when its parts are synced
-        self.run = self.package.init(id=run_id, config=config, **options)
+        self.run = self.package.init(config=config, **options)
         return self.run.id
 
     def log(self, iteration: int, metrics: dict, pictures: dict) -> None:
@@ -115,43 +117,37 @@ class WandbTracker(Tracker):
 
 class MlflowTracker(Tracker):
     name = "mlflow"
-
-    def __init__(self, trainer: Any):
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        super().__init__(trainer)
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def start(self, run_id: str | None, config: dict) -> str:
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        self.client = self.package.MlflowClient(uri or f"sqlite:///{self.folder}/mlflow.db")
+        uri, files = os.environ.get("MLFLOW_TRACKING_URI"), None
+        if not uri:
+            uri, files = f"sqlite:///{self.folder}/mlflow.db", (self.folder / "mlflow").as_uri()
+        self.client = client = self.package.MlflowClient(uri)
         if run_id:
-            self.client.update_run(run_id, status="RUNNING")
+            client.update_run(run_id, status="RUNNING")
             return run_id
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "ScopeNet")
-        files = None if uri else (self.folder / "mlflow").as_uri()
-        found = self.client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self.client.create_experiment(name, files)
-        run_id = self.client.create_run(experiment, run_name=self.folder.name).info.run_id
-        params = [self.package.entities.Param(k, str(x)) for k, x in leaves(config)]
-        for i in range(0, len(params), PARAMS):
-            self.client.log_batch(run_id, params=params[i : i + PARAMS])
+        found = client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else client.create_experiment(name, files)
+        run_id = client.create_run(experiment, run_name=self.folder.name).info.run_id
+        params = [self.package.entities.Param(k, str(x)[:6000]) for k, x in config.items()]
+        for i in range(0, len(params), 100):  # what it takes at once
+            client.log_batch(run_id, params=params[i : i + 100])
         return run_id
 
     def log(self, iteration: int, metrics: dict, pictures: dict) -> None:
-        make, now = self.package.entities.Metric, round(1000 * time.time())
-        entries = [make(_known_characters(k), x, now, iteration) for k, x in metrics.items()]
+        # A class or a file may have another name than MLflow knows.
+        known, now = partial(re.sub, r"[^A-Za-z0-9_\-. /]", "_"), round(1000 * time.time())
+        make = self.package.entities.Metric
+        entries = [make(known(k), x, now, iteration) for k, x in metrics.items()]
         self.client.log_batch(self.run_id, metrics=entries)
-        for name, picture in pictures.items():
-            key = _known_characters(name)
-            self.client.log_image(self.run_id, picture, key=key, step=iteration)
+        for name, x in pictures.items():
+            self.client.log_image(self.run_id, x, key=known(name), step=iteration)
 
     def finish(self, checkpoint: str) -> None:
         self.client.set_tag(self.run_id, "checkpoint", checkpoint)
         self.client.set_terminated(self.run_id)
-
-
-def _known_characters(name: str) -> str:
-    """Replace what MLflow takes in no name, but a class or a file may have in its."""
-    return re.sub(r"[^A-Za-z0-9_\-. /]", "_", name)
 
 
 TRACKERS = {x.name: x for x in (WandbTracker, MlflowTracker)}
@@ -160,8 +156,8 @@ TRACKERS = {x.name: x for x in (WandbTracker, MlflowTracker)}
 def build_trackers(trainer: Any) -> list[Tracker]:
     """Make the writers that ``TRACKERS`` names; raise a ConfigError for one that is not known.
 
-    They come before Detectron2's: what metrics.json has of a run that is resumed is in its record,
-    and the TensorBoard writer throws pictures away.
+    They come before Detectron2's: metrics.json then says what is in the record of a run that is
+    resumed, and the TensorBoard writer throws pictures away.
     """
     names = trainer.cfg.TRACKERS
     if unknown := [x for x in names if x not in TRACKERS]:
