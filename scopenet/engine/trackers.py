@@ -108,7 +108,7 @@ class WandbTracker(Tracker):
 
     def log(self, iteration: int, metrics: dict, pictures: dict) -> None:
         pictures = {name: self.package.Image(x) for name, x in pictures.items()}
-        self.run.log(metrics | pictures, step=iteration)
+        self.run.log(metrics | pictures, step=iteration, commit=True)  # else with the next one
 
     def finish(self, checkpoint: str) -> None:
         self.run.summary["checkpoint"] = checkpoint
