@@ -69,7 +69,8 @@ class Tracker(EventWriter):
 
     def _write(self) -> None:
         storage = get_event_storage()
-        metrics, pictures = defaultdict(dict), defaultdict(dict)
+        metrics: dict[int, dict] = defaultdict(dict)
+        pictures: dict[int, dict] = defaultdict(dict)
         for name, (value, iteration) in storage.latest_with_smoothing_hint().items():
             metrics[iteration][name] = value
         for name, picture, iteration in storage._vis_data:
@@ -87,7 +88,7 @@ class Tracker(EventWriter):
         if run_id:
             recorded = read_metrics(self.folder / "metrics.json").values()
             self.last = max((max(x) for x in recorded), default=-1)
-        config = self.trainer.source_config(self.trainer.cfg)
+        config: Any = self.trainer.source_config(self.trainer.cfg)
         config = config if isinstance(config, CfgNode) else OmegaConf.to_container(config)
         plain = {k: x if isinstance(x, int | float) else str(x) for k, x in leaves(config)}
         run_id = self.start(run_id, plain)
