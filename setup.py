@@ -59,7 +59,7 @@ RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME
 CHECK = ["ImageHash>=4.3.1"]  # check --against
 SUPERVISION = ["supervision>=0.26.1"]  # scopenet.runtime.to_supervision
-WANDB = ["wandb>=0.23"]  # TRACKERS ['wandb']
+WANDB = ["wandb>=0.31"]  # TRACKERS ['wandb']
 # TRACKERS ['mlflow']: without its server and page, but with what its SQLite store imports.
 MLFLOW = ["mlflow-skinny>=3.9", "sqlalchemy>=2.0", "alembic>=1.13"]
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
