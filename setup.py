@@ -46,7 +46,7 @@ INSTALL_REQUIRES = [
     "setuptools>=66.1,<81",
 ]
 # Of what reproduces the paper, which is not in the wheel: projects/ScopeNet/.
-EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11"]
+EXPERIMENTS = ["pandas>=2.1", "scipy>=1.11", "optuna>=4.9"]
 # Of the subcommands of `scopenet`, by their names.
 DATA = ["scikit-learn>=1.3"]  # demo: the images behind the Digits data set
 ANALYSIS = ["jinja2>=3.1.2", "pandas>=2.1"]  # of `scopenet analyze`
@@ -60,6 +60,9 @@ RAY = ["ray[data]>=2.60", *PARQUET]  # predict --engine ray
 HUB = ["huggingface_hub>=1.16"]  # publish --hub, and models named hf://OWNER/NAME
 CHECK = ["ImageHash>=4.3.1"]  # check --against
 SUPERVISION = ["supervision>=0.26.1"]  # scopenet.runtime.to_supervision
+WANDB = ["wandb>=0.31"]  # TRACKERS ['wandb']
+# TRACKERS ['mlflow']: without its server and page, but with what its SQLite store imports.
+MLFLOW = ["mlflow-skinny>=3.9", "sqlalchemy>=2.0", "alembic>=1.13"]
 # Of exporting to these formats and of running them. They were tried with torch 2.14.
 ONNX = ["onnx>=1.19", "onnxscript>=0.5", "onnxruntime>=1.20"]
 OPENVINO = ["openvino>=2025.2", "nncf>=2.15", "onnx>=1.19", "onnxscript>=0.5"]
@@ -120,6 +123,7 @@ setup(
         "experiments": EXPERIMENTS,
         "fast-eval": FAST_EVAL,
         "hub": HUB,
+        "mlflow": MLFLOW,
         "onnx": ONNX,
         "openvino": OPENVINO,
         "parquet": PARQUET,
@@ -127,11 +131,12 @@ setup(
         "supervision": SUPERVISION,
         "tiles": TILES,
         "timm": TIMM,
+        "wandb": WANDB,
         "web": WEB,
         "dev": [
             *DEV,
-            "scopenet[analysis,check,convert,data,experiments,fast-eval,hub,onnx]",
-            "scopenet[openvino,parquet,ray,supervision,tiles,timm,web]",
+            "scopenet[analysis,check,convert,data,experiments,fast-eval,hub,mlflow,onnx]",
+            "scopenet[openvino,parquet,ray,supervision,tiles,timm,wandb,web]",
         ],
     },
 )

@@ -24,6 +24,7 @@ train.max_skipped_iterations = 10
 train.accumulation = 1
 train.early_stopping = 0
 train.freeze = []
+train.trackers = []
 train.ema = dict(enabled=False, decay=0.999)
 # Test-time augmentation, as TEST.AUG of a YAML config.
 train.test_aug = dict(

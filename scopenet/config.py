@@ -74,6 +74,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     cfg.SOLVER.EPOCHS = 0
     # After so many evaluations without a better AP training stops; 0 for never.
     cfg.TEST.EARLY_STOPPING = 0
+    # Who records a training beside TensorBoard: "wandb", "mlflow" (engine/trackers.py).
+    cfg.TRACKERS = []
     # Data sets of one's own in COCO format, for DATASETS.TRAIN and TEST, which set NUM_CLASSES:
     # [{name: cells_train, json: cells/train.json, images: cells/train}, ...]
     cfg.DATASETS.CUSTOM = []

@@ -204,6 +204,7 @@ def settings_of(config: Config) -> CfgNode:
         cfg.SOLVER.CLIP_GRADIENTS[key.upper()] = value
     for key, value in train.get("ema", {}).items():
         cfg.SOLVER.EMA[key.upper()] = value
+    cfg.TRACKERS = list(train.get("trackers", []))
     cfg.TEST.EVAL_PERIOD = train.eval_period
     cfg.TEST.EARLY_STOPPING = train.get("early_stopping", cfg.TEST.EARLY_STOPPING)
     for key, value in train.get("test_aug", {}).items():

@@ -202,6 +202,11 @@ def test_what_changes_a_training_changes_the_digest(override):
     assert digest(load_config(ONE_X, ["MODEL.WEIGHTS", "", *override.split()])) != before
 
 
+def test_who_records_a_training_does_not_change_the_digest():
+    digests = {digest(load_config(ONE_X, ["TRACKERS", x])) for x in ("[]", "['wandb']")}
+    assert len(digests) == 1
+
+
 def test_weights_count_by_their_contents(tmp_path):
     files = [tmp_path / name for name in "abc"]
     for path, text in zip(files, ("one", "one", "two"), strict=True):

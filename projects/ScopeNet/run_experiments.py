@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--schedule", type=float, default=1.0, help="factor on the iterations")
     parser.add_argument("--base-lr", type=float, help="learning rate, by default the preset's")
     parser.add_argument("--warmup", type=int, help="its iterations, by default the preset's")
+    parser.add_argument(
+        "--overrides", nargs="+", default=[], metavar=("KEY", "VALUE"), help="of all configs"
+    )
     parser.add_argument("--num-gpus", type=int, default=1, help="of each run")
     parser.add_argument("--output", type=Path, default=Path("output/experiments"))
     parser.add_argument("--results", type=Path, help="by default OUTPUT/results.csv")
@@ -41,7 +44,7 @@ def main() -> None:
     args = parse_args()
     results = Results(args.results or args.output / "results.csv")
     configs = list_configs(args.configs)
-    options = args.schedule, args.base_lr, args.warmup
+    options = args.schedule, args.base_lr, args.warmup, tuple(args.overrides)
     jobs = [Job(c, args.preset, seed, *options) for seed in args.seeds for c in configs]
     errors = run_jobs(jobs, args.output, results, num_gpus=args.num_gpus)
     table = results.read()

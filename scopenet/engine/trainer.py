@@ -12,6 +12,7 @@ from detectron2.data.detection_utils import build_augmentation
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model
 from detectron2.engine.hooks import EvalHook, HookBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 
 from ..config_file import Config, to_yaml
@@ -30,6 +31,7 @@ from .precision import build_step_trainer
 from .reliability.interruption import StopOnSignal
 from .reliability.non_finite import NonFiniteGuard, StepSkipped
 from .reliability.random_states import kept_rng_states, restore_rng_states, rng_states
+from .trackers import build_trackers
 from .validation import insert_validation
 
 
@@ -235,6 +237,9 @@ class Trainer(DefaultTrainer):
             plain = next(i for i, hook in enumerate(hooks) if isinstance(hook, EvalHook))
             hooks.insert(plain + 1, EvalHook(0, test_with_TTA))
         return hooks
+
+    def build_writers(self) -> list[EventWriter]:
+        return [*build_trackers(self), *super().build_writers()]
 
     def resume_or_load(self, resume: bool = True) -> None:
         super().resume_or_load(resume)

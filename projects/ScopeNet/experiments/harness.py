@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,8 +54,15 @@ def iterations_done(folder: Path) -> int:
     return 1 + max((iteration for values in metrics.values() for iteration in values), default=-1)
 
 
-def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
-    """Do a run in a process of its own.
+def execute(
+    run: Run,
+    results: Results,
+    num_gpus: int,
+    progress: tqdm,
+    watch: Callable[[], None] = lambda: None,
+) -> None:
+    """Do a run in a process of its own, and call ``watch`` every :data:`POLL_SECONDS`; what that
+    raises ends the run, which saves what it did.
 
     Raises:
         RunFailed: the process ended with an error.
@@ -71,6 +78,12 @@ def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
         done = min(iterations_done(run.folder), run.key["iterations"])
         progress.update(max(0, done - seen))
         seen = max(seen, done)
+        try:
+            watch()
+        except Exception:
+            process.terminate()
+            process.join()
+            raise
     if process.exitcode == TRY_AGAIN:
         raise Interrupted  # saved, and no failure of the run: the next start goes on with it
     if process.exitcode:
@@ -80,8 +93,11 @@ def execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> None:
     progress.update(run.key["iterations"] - seen)  # those of another row's training
 
 
-def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) -> bool:
-    """Do a run that nobody else is at; return False where another process is at its training.
+def try_to_execute(
+    run: Run, results: Results, num_gpus: int, progress: tqdm, **options: Callable[[], None]
+) -> bool:
+    """Do a run that nobody else is at; return False where another process is at its training. The
+    ``options`` are those of :func:`execute`.
 
     Raises:
         RunFailed: the process ended with an error.
@@ -90,7 +106,7 @@ def try_to_execute(run: Run, results: Results, num_gpus: int, progress: tqdm) ->
     try:
         with FileLock(run.folder / "lock", timeout=0):
             if not results.has(run.key):  # nobody finished it in the meantime
-                execute(run, results, num_gpus, progress)
+                execute(run, results, num_gpus, progress, **options)
     except Timeout:
         return False
     return True

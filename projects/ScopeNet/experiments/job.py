@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from omegaconf import OmegaConf
 
-from scopenet.config_file import config_dir, load_config, target_of, to_yaml
+from scopenet.config_file import config_dir, load_config, override, target_of, to_yaml
 from scopenet.engine.checks import check_config, check_datasets, check_weights
 from scopenet.engine.trainer import Trainer
 from scopenet.errors import ConfigError
@@ -27,6 +27,8 @@ class Job:
         seed: >= 0.
         schedule: factor on the preset's iterations.
         base_lr, warmup: learning rate and iterations of warm-up; None for the preset's.
+        overrides: KEY, VALUE, ... in place of what config and preset say.
+        eval_period: iterations between evaluations during the training; 0 for none.
     """
 
     config: str
@@ -35,11 +37,14 @@ class Job:
     schedule: float = 1.0
     base_lr: float | None = None
     warmup: int | None = None
+    overrides: tuple[str, ...] = ()
+    eval_period: int = 0
 
     @property
     def name(self) -> str:
-        """The path of the config below `configs/`, without suffix."""
-        return self.config.split("configs/")[-1].removesuffix(".yaml").removesuffix(".py")
+        """The path of the config below `configs/`, without suffix, and the overrides."""
+        name = self.config.split("configs/")[-1].removesuffix(".yaml").removesuffix(".py")
+        return " ".join((name, *self.overrides))
 
     @property
     def dataset(self) -> str:
@@ -86,7 +91,6 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
     if isinstance(config, CfgNode):
         cfg, trainer_class = config, Trainer
         apply_preset(cfg, preset)
-        check_config(cfg, training=True)
     else:
         cfg = load_config("Base-ScopeNet.yaml")
         cfg.MODEL.WEIGHTS = config.train.init_checkpoint
@@ -98,6 +102,9 @@ def resolve(job: Job) -> tuple[type[Trainer], CfgNode, str]:
         )
     cfg.SEED = job.seed
     set_schedule(cfg, job)
+    override(cfg, job.overrides)
+    if trainer_class is Trainer:
+        check_config(cfg, training=True)
     check_datasets((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     weights = preset.get("MODEL", {}).get("WEIGHTS", "")
     if weights and "://" not in weights and not Path(weights).is_file():

@@ -53,6 +53,12 @@ class Results:
         table = self.read()
         return bool((table[KEY] == pd.Series(key)[KEY]).all(axis=1).any())
 
+    def value(self, key: dict, column: str) -> float:
+        """Return what the row of a key has in a column."""
+        table = self.read()
+        rows = table[(table[KEY] == pd.Series(key)[KEY]).all(axis=1)]
+        return float(rows[column].item())
+
     def add(self, row: dict) -> None:
         """Add a row, or replace the one with its key."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

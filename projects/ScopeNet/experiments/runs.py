@@ -40,7 +40,9 @@ def training_seconds(folder: Path) -> float:
 def train(job: Job, folder: Path) -> None:
     """Go on from the last checkpoint in ``folder``, if any, to the end of the schedule."""
     trainer_class, cfg, _ = resolve(job)
-    cfg.OUTPUT_DIR, cfg.DATASETS.TEST = str(folder), ()
+    cfg.OUTPUT_DIR, cfg.TEST.EVAL_PERIOD = str(folder), job.eval_period
+    if not job.eval_period:
+        cfg.DATASETS.TEST = ()
     default_setup(cfg, SimpleNamespace(config_file="", eval_only=False))
     trainer = trainer_class(cfg)
     trainer.resume_or_load(resume=True)
