@@ -108,7 +108,8 @@ def write_openvino(
     with TemporaryDirectory() as folder:
         onnx_path = Path(folder, "model.onnx")
         write_onnx(graph, metadata, onnx_path)
-        model = openvino.Core().read_model(onnx_path)
+        # Not read_model: ReLU6 and biases have to be fused before NNCF looks for what it quantizes.
+        model = openvino.convert_model(onnx_path)
         if metadata.precision == "int8":
             model = _quantize(model, calibration)
         model.set_rt_info(metadata.to_json(), [KEY])
