@@ -36,7 +36,8 @@ class LightSuite:
         """
         Args:
             photographs: a data set or folder, to calibrate int8 on; random images if "".
-            peers: names and OpenVINO files of other detectors, which take (1, 3, H, W) float32.
+            peers: names and OpenVINO files of other detectors, which take (1, 3, H, W) float32,
+                of one of ``SIZES`` or of any.
         """
         self.photographs, self.peers = photographs, peers
 
@@ -51,7 +52,9 @@ class LightSuite:
                     forms = self._forms(x, case, settings, images, Path(folder))
                     todo |= {f"{x.name}: {form}": work for form, work in forms.items()}
                 for name, path in self.peers:
-                    todo[f"{name}: {path.parent.name}"] = _peer(path, size)
+                    model = openvino_core().read_model(path)
+                    if _takes(model, size):
+                        todo[f"{name}: OpenVINO, one size"] = _peer(model, size)
                 device, repeats = torch.device("cpu"), settings.repeats
                 times = time_in_turns(todo, device, repeats=repeats, turn=TURN)
             for name in todo:
@@ -91,10 +94,15 @@ def _fix_size(path: Path, case: Case, output: Path) -> None:
     openvino.save_model(model, output, compress_to_fp16=False)
 
 
-def _peer(path: Path, size: int) -> Work:
-    """Measure what ``path`` does of an image that is prepared already; its boxes may still need
-    NMS."""
-    model = openvino_core().read_model(path)
+def _takes(model, size: int) -> bool:
+    import openvino
+
+    return model.input().partial_shape.compatible(openvino.PartialShape([1, 3, size, size]))
+
+
+def _peer(model, size: int) -> Work:
+    """Measure what OpenVINO's ``model`` does of an image that is prepared already; its boxes may
+    still need NMS."""
     model.reshape([1, 3, size, size])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}  # as ours are run
     request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
