@@ -1,4 +1,4 @@
-"""docs/performance.md shows the tables that its measurements give."""
+"""The docs show the tables that their measurements give."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs"
     [
         ("performance.md", "benchmark.json", 11, ()),
         ("deployment.md", "deployment.json", 1, ("Networks",)),
+        ("backbones.md", "light.json", 1, ("Networks",)),
     ],
 )
 def test_tables_are_those_of_the_measurements(page, measurements, count, left_out):
