@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         "--key",
         action="append",
         required=True,
-        help="what to search, may be given several times: KEY=float:LOW:HIGH or KEY=int:LOW:HIGH, "
+        help="what to search, may be given several times: KEY=float:LOW:HIGH, "
         "with :log behind it for a logarithmic scale, or KEY=choice:A:B",
     )
     parser.add_argument("--trials", type=int, required=True, help="complete or given up, in all")

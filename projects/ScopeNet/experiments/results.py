@@ -50,14 +50,15 @@ class Results:
         return table
 
     def has(self, key: dict) -> bool:
-        table = self.read()
-        return bool((table[KEY] == pd.Series(key)[KEY]).all(axis=1).any())
+        return not self._rows(key).empty
 
     def value(self, key: dict, column: str) -> float:
         """Return what the row of a key has in a column."""
+        return float(self._rows(key)[column].item())
+
+    def _rows(self, key: dict) -> pd.DataFrame:
         table = self.read()
-        rows = table[(table[KEY] == pd.Series(key)[KEY]).all(axis=1)]
-        return float(rows[column].item())
+        return table[(table[KEY] == pd.Series(key)[KEY]).all(axis=1)]
 
     def add(self, row: dict) -> None:
         """Add a row, or replace the one with its key."""
