@@ -9,8 +9,8 @@ def add_scopenet_config(cfg: CfgNode) -> None:
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     node.NUM_CLASSES = 80
 
-    # Head (figure 2). CONV_DIM is the width of both towers; NORM is "" or "GN" (table 4); SEPARABLE
-    # convolutions are depthwise and then 1x1, for CPUs.
+    # Head (figure 2). CONV_DIM is the width of both towers; NORM is "" or "GN" (table 4). With
+    # SEPARABLE the towers' convolutions are depthwise and then 1x1, the last ones 1x1: for CPUs.
     node.NUM_CONVS = 4
     node.CONV_DIM = 256
     node.NORM = ""

@@ -228,11 +228,12 @@ def test_parameters_of_the_paper_s_head():
     assert {x.weight.shape[1] for x in head.modules() if isinstance(x, nn.Conv2d)} == {256}
 
 
-def test_separable_towers():
+def test_separable_head():
     """A location of a tower's first layer sees 3x3 features, of all channels, by weights of 3x3
-    for each channel and of 1x1 for each pair of them."""
+    for each channel and of 1x1 for each pair of them; its outputs see nothing else."""
     cfg = small_config("MODEL.SCOPENET.SEPARABLE", True, "MODEL.SCOPENET.NUM_CONVS", 1)
-    tower = build_model(cfg).head.cls_subnet
+    head = build_model(cfg).head
+    tower = head.cls_subnet
     x = torch.zeros(1, 32, 7, 7, requires_grad=True)
     tower[0](x)[0, :, 3, 3].sum().backward()
     seen = x.grad[0] != 0
@@ -241,6 +242,9 @@ def test_separable_towers():
     assert torch.equal(seen, expected.expand(32, 7, 7))
     width = cfg.MODEL.SCOPENET.CONV_DIM
     assert sum(x.numel() for x in tower.parameters()) == 32 * 9 + 32 * width + width
+    last = {"cls_score": cfg.MODEL.SCOPENET.NUM_CLASSES, "bin_score": 24, "border_pred": 20}
+    shapes = {name: tuple(getattr(head, name).weight.shape) for name in last}
+    assert shapes == {name: (number, width, 1, 1) for name, number in last.items()}
 
 
 def test_head_refuses_features_that_do_not_fit():

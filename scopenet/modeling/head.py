@@ -10,9 +10,9 @@ from torch import Tensor, nn
 NORMS = ("", "GN", "LN")  # those that look at one level at a time
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+def head_conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
     """Make a convolution of the head with its start, N(0, 0.01) and biases 0."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # it has one
     return conv
@@ -29,7 +29,7 @@ def tower(
     in_channels: int, num_convs: int, channels: int, norm: str, separable: bool
 ) -> nn.Sequential:
     """Stack ``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
-    conv = separable3x3 if separable else conv3x3
+    conv = separable3x3 if separable else head_conv
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         layers.append(conv(in_channels, channels))
@@ -62,7 +62,8 @@ class ScopeHead(nn.Module):
             num_classes, num_bins: C and N.
             num_convs, conv_dim: number and channels of the convolutions of each tower.
             norm: normalization after the towers' convolutions, e.g. "GN" (table 4), "" for none.
-            separable: the towers' convolutions are depthwise and then 1x1, a ninth of the work.
+            separable: the towers' convolutions are depthwise and then 1x1, the last ones 1x1, as in
+                RTMDet (https://arxiv.org/abs/2212.07784): a ninth of the work.
             prior_prob: the initial class probability of every location.
 
         Raises:
@@ -86,9 +87,10 @@ class ScopeHead(nn.Module):
         self.cls_subnet = tower(in_channels, num_convs, conv_dim, norm, separable)
         self.loc_subnet = tower(in_channels, num_convs, conv_dim, norm, separable)
         tower_channels = conv_dim if num_convs else in_channels
-        self.cls_score = conv3x3(tower_channels, num_classes)
-        self.bin_score = conv3x3(tower_channels, 4 * (num_bins + 1))
-        self.border_pred = conv3x3(tower_channels, 4 * num_bins)
+        kernel_size = 1 if separable else 3
+        self.cls_score = head_conv(tower_channels, num_classes, kernel_size)
+        self.bin_score = head_conv(tower_channels, 4 * (num_bins + 1), kernel_size)
+        self.border_pred = head_conv(tower_channels, 4 * num_bins, kernel_size)
         prior_logit = -math.log((1 - prior_prob) / prior_prob)
         nn.init.constant_(self.cls_score.bias, prior_logit)  # type: ignore[arg-type]
 
