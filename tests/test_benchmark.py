@@ -458,7 +458,6 @@ def test_deployment(monkeypatch):
 @pytest.mark.slow
 def test_detectors_for_cpus(monkeypatch, tmp_path):
     """Every form and a peer are timed at every size; the exported ones find the same."""
-    monkeypatch.setattr(light, "SIZES", (64, 96))
     monkeypatch.setattr(light, "TURN", 0.01)
     scopenet = build_contestant("small", "light/ScopeNet_EfficientNet_Lite0_320.yaml", "cpu")
     scopenet.imitate_training(random_inputs(CASE, 80, "cpu"))
@@ -476,7 +475,7 @@ def test_detectors_for_cpus(monkeypatch, tmp_path):
     image = opset13.parameter([1, 3, -1, -1], np.float32)
     openvino.save_model(openvino.Model([opset13.relu(image)], [image]), tmp_path / "peer.xml")
     found = Results({}, [], [])
-    suite = light.LightSuite(peers=[("other", tmp_path / "peer.xml")])
+    suite = light.LightSuite((64, 96), peers=[("other", tmp_path / "peer.xml")])
     for record in suite.run([scopenet], Settings(CPU, repeats=1)):
         assert all(x > 0 for x in record.seconds[0].values())
         found.add(record)

@@ -14,6 +14,10 @@ from detectron2.utils.events import EventStorage
 from miniature import job, lazy_overrides, mini_datasets, one_thread
 from torch import nn
 
+from benchmark import light
+from benchmark.contestants import Contestant
+from benchmark.suites import Settings
+from benchmark.workload import Case, random_inputs
 from scopenet import ConfigError, Detector
 from scopenet.config_file import config_dir, load_lazy_config, settings_of
 from scopenet.engine.checkpoint import SafeCheckpointer
@@ -21,7 +25,7 @@ from scopenet.engine.command import main
 from scopenet.engine.lazy import trainer_for
 from scopenet.export import formats
 from scopenet.export.exporting import export
-from scopenet.export.graph import check_side
+from scopenet.export.graph import MAX_SIDE, check_side, longest_side
 from scopenet.model_zoo.published_config import read_source
 from scopenet.modeling.joint_batch import padded_size, padding_of
 from scopenet.runtime import Predictor
@@ -266,3 +270,20 @@ def test_exports(name, tmp_path, monkeypatch):
     found, expected = Predictor(path)(photo(90, 130)), network(photo(90, 130))
     boxes = [x["instances"].pred_boxes.tensor for x in (found, expected)]
     torch.testing.assert_close(*boxes, rtol=0, atol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["RegNetX_4GF_FPN_1x", "ViTDet_B_1x"])
+def test_benchmark_times_what_is_exported(name, monkeypatch):
+    """Of a transformer that is a square of the images' size, of others images of any size."""
+    monkeypatch.setattr(light, "TURN", 0.01)
+    contestant = Contestant(name, small_model(name))
+    contestant.imitate_training(random_inputs(Case(1, 64, 64, 0), 80, "cpu"))
+    longest = []
+    export = light.export
+    monkeypatch.setattr(
+        light, "export", lambda model, *x: longest.append(longest_side(model)) or export(model, *x)
+    )
+    records = [*light.LightSuite((64, 96)).run([contestant], Settings(torch.device("cpu")))]
+    assert [x.case.width for x in records] == [64] * 5 + [96] * 5
+    assert longest == ([64, 64, 96, 96] if name in TRANSFORMERS else [MAX_SIDE] * 4)

@@ -25,13 +25,17 @@ def longest_side(model: ScopeNet) -> int:
     return padding_of(model.backbone)["square_size"] or MAX_SIDE
 
 
+def needs_square(model: ScopeNet) -> bool:
+    """Return whether the backbone's code branches on sizes, of which a graph keeps one branch: it
+    is exported for images that are padded to a square."""
+    return any(isinstance(x, MViT | SwinTransformer | ViT) for x in model.modules())
+
+
 def check_side(model: ScopeNet, max_size: int) -> None:
     """Raise a ConfigError if images with sides of ``max_size`` px, 0 if these may be of any length,
     are too large for an exported detector, or its backbone looks at images of one size only."""
     square = padding_of(model.backbone)["square_size"]
-    # Their code branches on sizes: of a graph of other sizes, one branch would be left.
-    needs_square = any(isinstance(x, MViT | SwinTransformer | ViT) for x in model.modules())
-    if (square or needs_square) and not 0 < max_size <= square:
+    if (square or needs_square(model)) and not 0 < max_size <= square:
         raise ConfigError(
             "This backbone is exported for squares only: model.backbone.square_pad is "
             f"{square} and must be at least {max_size or MAX_SIDE} px, the longest side of a "

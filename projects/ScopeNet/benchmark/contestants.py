@@ -89,10 +89,11 @@ class Contestant:
         """Scale the convolutions whose outputs are the pyramid's levels and the head's predictions
         so that these spread on ``inputs`` as trained ones do."""
         backbone, head = self.model.backbone, self.model.head
-        levels = {f"p{i}": getattr(backbone, f"fpn_output{i}") for i in (3, 4, 5)}
+        levels = {f"p{i}": getattr(backbone, f"fpn_output{i}", None) for i in (3, 4, 5)}
         levels |= {name: getattr(backbone.top_block, name) for name in ("p6", "p7")}
         for conv in levels.values():
-            self._standardize(conv, 0.0, 1.0, inputs)
+            if conv is not None:  # the simple pyramid ends in normalizations
+                self._standardize(conv, 0.0, 1.0, inputs)
         for name, (mean, std) in _TRAINED_OUTPUTS.items():
             if name == "bbox_pred" and isinstance(self.model, FCOS):
                 mean, std = _FCOS_DISTANCE

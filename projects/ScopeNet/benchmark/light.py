@@ -1,4 +1,4 @@
-"""What detectors for CPUs take for an image, in PyTorch and in OpenVINO, beside those of others."""
+"""What detectors take for an image on CPUs, in PyTorch and in OpenVINO, beside those of others."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from scopenet.export.graph import needs_square
 from scopenet.export.verification import find_samples
 from scopenet.images import read_image
 from scopenet.runtime.backends import load_backend, openvino_core
@@ -21,7 +22,6 @@ from .measure import Work, time_in_turns
 from .suites import Record, Settings
 from .workload import Case, random_inputs
 
-SIZES = (320, 640)  # px, of square images
 NUM_PHOTOGRAPHS = 64  # that int8 is calibrated on
 BOXES = 7  # in the image of a training step
 
@@ -32,18 +32,24 @@ class LightSuite:
 
     name = "light"
 
-    def __init__(self, photographs: str = "", peers: Sequence[tuple[str, Path]] = ()):
+    def __init__(
+        self,
+        sizes: Sequence[int] = (320, 640),
+        photographs: str = "",
+        peers: Sequence[tuple[str, Path]] = (),
+    ):
         """
         Args:
+            sizes: px, of square images.
             photographs: a data set or folder, to calibrate int8 on; random images if "".
             peers: names and OpenVINO files of other detectors, which take (1, 3, H, W) float32,
-                of one of ``SIZES`` or of any.
+                of one of ``sizes`` or of any.
         """
-        self.photographs, self.peers = photographs, peers
+        self.sizes, self.photographs, self.peers = sizes, photographs, peers
 
     def run(self, contestants: Sequence[Contestant], settings: Settings) -> Iterator[Record]:
-        """Time the detectors at each of ``SIZES``; a ConfigError says that something is missing."""
-        for size in SIZES:
+        """Time the detectors at each size; a ConfigError says that something is missing."""
+        for size in self.sizes:
             case = Case(1, size, size, 0)
             images = self._photographs(size)
             with TemporaryDirectory() as folder:
@@ -67,6 +73,8 @@ class LightSuite:
     @staticmethod
     def _forms(contestant, case, settings, images, folder: Path) -> dict[str, Work]:
         model = contestant.model
+        if needs_square(model):  # as all images of this suite are
+            model.backbone._square_pad = case.width
         labelled = random_inputs(case._replace(boxes=BOXES), model.num_classes, "cpu")
         inputs = random_inputs(case, model.num_classes, "cpu")
         contestant.set_candidates(inputs, settings.candidates, settings.nms_thresh)

@@ -74,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu-rate", type=positive, metavar="IMAGES/S", help="what one GPU trains "
                         "on, at the 1x schedule 2 by the seconds of an iteration: the suite "
                         "loading then says how many loader processes it needs")  # fmt: skip
+    parser.add_argument("--sizes", type=int, nargs="+", default=(320, 640), metavar="PX",
+                        help="of the suite light: sides of its square images")  # fmt: skip
     parser.add_argument("--photographs", default="", metavar="IMAGES", help="of the suite light: "
                         "a data set or folder to calibrate int8 on")  # fmt: skip
     parser.add_argument("--peer", action="append", default=[], type=named_config,
@@ -120,7 +122,8 @@ def benchmark(args: argparse.Namespace) -> Results:
         about[GPU_RATE] = f"{args.gpu_rate:g}"
     results = Results(about, [describe(x) for x in contestants], [])
     others = LoadingSuite(), DeploymentSuite(), ThroughputSuite(), VariantsSuite()
-    others += (LightSuite(args.photographs, [(k, Path(x)) for k, x in args.peer]),)
+    peers = [(k, Path(x)) for k, x in args.peer]
+    others += (LightSuite(args.sizes, args.photographs, peers),)
     suites = {x.name: x for x in others}
     suites |= all_suites(settings, args.boxes)
     progress = tqdm(args.suites, unit="suite")
