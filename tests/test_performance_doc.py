@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
         ("performance.md", "benchmark.json", 11, ()),
         ("deployment.md", "deployment.json", 1, ("Networks",)),
         ("backbones.md", "light.json", 1, ("Networks",)),
+        ("backbones_builtin.md", "backbones.json", 2, ()),
     ],
 )
 def test_tables_are_those_of_the_measurements(page, measurements, count, left_out):
