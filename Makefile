@@ -47,7 +47,7 @@ site: install ## Build the site of the documentation into build/site, and check 
 	  --site-dir $(abspath $(SITE))
 
 dist: install ## Build wheel and sdist of the tagged commit into dist, the same bytes every time
-	git describe --exact-match --match "v$$($(BIN) setup.py --version)"
+	git describe --tags --exact-match --match "v$$($(BIN) setup.py --version)"
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN) -m build --outdir dist
 	$(BIN) -m twine check --strict dist/*

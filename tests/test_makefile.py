@@ -1,5 +1,6 @@
 """What `make` would do, without doing it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,3 +17,27 @@ def test_pytorch_without_gpu_libraries_comes_first(tmp_path, cpu):
     own = next(i for i, x in enumerate(installs) if "--editable" in x)
     assert [".org/whl/cpu" in x and '"torch>=' in x for x in installs[:own]] == [True] * len(cpu)
     assert not any("whl/cpu" in x for x in installs[own:])
+
+
+def test_only_a_tagged_commit_is_built(tmp_path):
+    """A tag without a message will do, as in CONTRIBUTING.md. What was built before is kept."""
+
+    def run(*command):
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
+
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@" >> calls\n[ $1 = -m ] || echo 1.2\n')
+    python.chmod(0o755)
+    env = os.environ | {
+        f"GIT_{x}_{y}": "x" for x in ("AUTHOR", "COMMITTER") for y in ("NAME", "EMAIL")
+    }
+    (tmp_path / "dist").mkdir()
+    run("git", "init")
+    run("git", "commit", "--allow-empty", "-m", "first")
+    make = "make", "-f", str(ROOT / "Makefile"), "-o", "install", "dist", f"BIN={python}"
+    assert "No names found" in run(*make).stderr
+    assert (tmp_path / "dist").is_dir() and "build" not in (tmp_path / "calls").read_text()
+    run("git", "tag", "v1.2")
+    done = run(*make)
+    assert done.returncode == 0, done.stderr
+    assert "-m build --outdir dist\n-m twine check" in (tmp_path / "calls").read_text()
