@@ -40,16 +40,27 @@ def refused(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {reason.rstrip('.!')}.") from error
 
 
-def import_extra(name: str, extra: str) -> ModuleType:
-    """Import a package that not every installation has; a ConfigError says that ``extra``, of this
-    project, installs it."""
+@contextmanager
+def brought_by(extra: str) -> Iterator[None]:
+    """Say in one sentence, as a ConfigError, which package is missing if an import fails, and that
+    ``extra``, of this project, installs it."""
     try:
-        return import_module(name)
-    except ImportError as error:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
         raise ConfigError(
-            f'{name} is missing here: pip install "scopenet[{extra}]" brings it, as does '
-            f"pip install {name}."
+            f'{missing} is missing here: pip install "scopenet[{extra}]" brings it, as does '
+            f"pip install {missing}."
         ) from error
+    except ImportError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f'Of "scopenet[{extra}]" something is broken here: {reason}.') from error
+
+
+def import_extra(name: str, extra: str) -> ModuleType:
+    """Import a module of a package that not every installation has, see :func:`brought_by`."""
+    with brought_by(extra):
+        return import_module(name)
 
 
 @contextmanager

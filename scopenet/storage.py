@@ -78,7 +78,8 @@ class RemoteFolder:
             return [x.base_name for x in _list(self.system, self.path)]
 
     def has(self, name: str) -> bool:
-        return self.system.get_file_info(f"{self.path}/{name}").is_file
+        with refused(f"{self.uri} cannot be read"):
+            return self.system.get_file_info(f"{self.path}/{name}").is_file
 
     def read(self, name: str) -> bytes:
         with self.system.open_input_stream(f"{self.path}/{name}") as f:

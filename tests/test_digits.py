@@ -314,7 +314,7 @@ def test_impossible_size(tmp_path, size):
 
 def test_without_scikit_learn(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install scopenet\[data\]"):
+    with pytest.raises(ConfigError, match=r'pip install "scopenet\[data\]"'):
         digits.prepare_digits(tmp_path, train=1, val=1)
     assert files(tmp_path) == {}
 

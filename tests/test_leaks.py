@@ -143,4 +143,5 @@ def test_what_cannot_be_compared_is_said(folder, monkeypatch):
     assert "other.json" in said("--against", "other.json")
     assert said("--against-images", "none") == "The image folder none does not exist."
     monkeypatch.setitem(sys.modules, "imagehash", None)
+    monkeypatch.setattr(program, "check_images", None)  # images are not read before
     assert 'pip install "scopenet[check]"' in said()

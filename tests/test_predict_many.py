@@ -93,10 +93,22 @@ def test_sources_that_give_nothing(tmp_path, name, content, said):
 def test_addresses_without_what_reads_them(tmp_path, monkeypatch):
     """That is said at once, and not of every image of a list."""
     monkeypatch.setitem(sys.modules, "pyarrow.fs", None)
+    said = 'pyarrow is missing here: pip install "scopenet[parquet]" brings it, as does pip install'
     (tmp_path / "list.txt").write_text("/a.jpg\nfile:///b.jpg\n")
     find_sources([str(tmp_path / "list.txt")])
     (tmp_path / "list.txt").write_text("/a.jpg\ns3://bucket/b.jpg\n")
-    assert "pyarrow.fs is missing here" in refusal(find_sources, [str(tmp_path / "list.txt")])
+    assert refusal(find_sources, [str(tmp_path / "list.txt")]) == f"{said} pyarrow."
+
+
+def test_without_what_writes_parquet_no_run_is_begun(folder, tmp_path, monkeypatch):
+    """Once the package is there, the same command works."""
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow.parquet", None)
+        with pytest.raises(SystemExit, match=r"pyarrow is missing here: .*scopenet\[parquet\]"):
+            predict(folder, tmp_path / "a", "--format", "parquet")
+    assert not (tmp_path / "a").exists()
+    predict(folder, tmp_path / "a", "--format", "parquet")
+    assert parquet.read_table(tmp_path / "a").num_rows == 12
 
 
 def test_a_json_needs_the_folder_of_its_images(tmp_path):

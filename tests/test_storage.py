@@ -81,3 +81,9 @@ def test_places_that_cannot_be(tmp_path, query):
         assert "is a file, or below one" in refusal(open_folder, str(tmp_path / name))
     assert "ftp://x/y is no address" in refusal(open_folder, "ftp://x/y")
     assert local_path("file:///a b/c") == "/a b/c" and local_path("s3://a/b") == "s3://a/b"
+
+
+@pytest.mark.slow  # it is tried again for six seconds
+def test_a_store_where_nobody_answers_is_one_sentence():
+    uri = "s3://shelf/a?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1"
+    assert refusal(open_folder(uri).has, "a.txt").startswith(f"{uri} cannot be read: OSError, ")

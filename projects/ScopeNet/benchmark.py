@@ -4,7 +4,10 @@
 python projects/ScopeNet/benchmark.py --output output/benchmark
 """
 
-from benchmark.main import run
+from scopenet.errors import brought_by, one_sentence_errors
+
+with one_sentence_errors(), brought_by("experiments"):
+    from benchmark.main import run
 
 if __name__ == "__main__":
     run()

@@ -13,16 +13,18 @@ from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from sahi.postprocess.combine import GreedyNMMPostprocess
-from sahi.prediction import ObjectPrediction
 from torch import Tensor
 
 from scopenet.cli import add_detector, add_overrides
 from scopenet.detector import Detector
-from scopenet.errors import one_sentence_errors
+from scopenet.errors import brought_by, one_sentence_errors
 from scopenet.images import read_image
 from scopenet.predict import tiles as own
 from scopenet.predict.files import coco_results
+
+with one_sentence_errors(), brought_by("tiles"):
+    from sahi.postprocess.combine import GreedyNMMPostprocess
+    from sahi.prediction import ObjectPrediction
 
 MAX_DETECTIONS = 1000  # per image, in place of COCO's 100: large images show more
 Merging = Callable[[Instances, Tensor], Instances]  # of K detections and their tiles (K, 4)

@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
-from experiments.plots import draw_results
-from experiments.report import BEYOND, in_paper_order, write_tables
-from experiments.results import Results
-from scopenet.errors import ConfigError, one_sentence_errors
+from scopenet.errors import ConfigError, brought_by, one_sentence_errors
+
+with one_sentence_errors(), brought_by("experiments"):
+    from experiments.plots import draw_results
+    from experiments.report import BEYOND, in_paper_order, write_tables
+    from experiments.results import Results
 
 
 def main() -> None:

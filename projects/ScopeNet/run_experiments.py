@@ -7,11 +7,13 @@ again. Several of these processes may share the work.
 import argparse
 from pathlib import Path
 
-from experiments.harness import run_jobs
-from experiments.job import Job, list_configs
-from experiments.report import in_paper_order, results_table
-from experiments.results import Results
-from scopenet.errors import ConfigError, one_sentence_errors
+from scopenet.errors import ConfigError, brought_by, one_sentence_errors
+
+with one_sentence_errors(), brought_by("experiments"):
+    from experiments.harness import run_jobs
+    from experiments.job import Job, list_configs
+    from experiments.report import in_paper_order, results_table
+    from experiments.results import Results
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,9 +10,11 @@ processes may share the work.
 import argparse
 from pathlib import Path
 
-from experiments.job import Job
-from experiments.search import Key, search, trials_table
-from scopenet.errors import one_sentence_errors
+from scopenet.errors import brought_by, one_sentence_errors
+
+with one_sentence_errors(), brought_by("experiments"):
+    from experiments.job import Job
+    from experiments.search import Key, search, trials_table
 
 
 def parse_args() -> argparse.Namespace:

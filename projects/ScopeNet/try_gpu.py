@@ -5,7 +5,10 @@ precision, a profile and timings, on one page. See docs/performance.md.
 python projects/ScopeNet/try_gpu.py --output output/gpu
 """
 
-from trial.main import run
+from scopenet.errors import brought_by, one_sentence_errors
+
+with one_sentence_errors(), brought_by("experiments"):
+    from trial.main import run
 
 if __name__ == "__main__":
     run()

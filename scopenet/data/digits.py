@@ -106,7 +106,9 @@ def load_sources(split: str, size: int, seed: int, style: Style = DIGITS) -> Sou
     try:
         from sklearn.datasets import load_digits, load_sample_images
     except ImportError as error:
-        raise ConfigError("Digits needs scikit-learn: pip install scopenet[data].") from error
+        raise ConfigError(
+            'Digits needs scikit-learn: pip install "scopenet[data]" brings it.'
+        ) from error
 
     scans = load_digits()
     photos = [photo_part(photo, split) for photo in load_sample_images().images]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ..detector import Detector
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError, import_extra
 from ..storage import Folder, open_folder
 from .dataset import DATASET, write_dataset
 from .files import coco_results
@@ -72,6 +72,8 @@ def begin_run(args: argparse.Namespace) -> Run:
     """Find the images and begin a run in the folder ``--output``, or go on with one."""
     if args.shard_size < 1:
         raise ConfigError(f"--shard-size must be at least 1, got {args.shard_size}.")
+    if args.format == "parquet":
+        import_extra("pyarrow.parquet", "parquet")  # or else the folder would hold a run
     sources = find_sources(args.input, args.images)
     facts = {
         "format": args.format,

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from ...atomic import write_json
 from ...cli import add_overrides
 from ...config_file import load_config
-from ...errors import ConfigError, refused
+from ...errors import ConfigError, import_extra, refused
 from ..coco_json import check_entries, classes_of, clean, complete_entries, parse_json
 from ..custom import to_dicts
 from .borders import BorderCounts, build_scopenet, count_borders, find_narrow, training_size
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> list[Finding]:
     """Look at the data set, and write what was found to ``args.output``; if the json, the folder or
     the config is not what it should be, that is a ConfigError."""
+    if args.against:
+        import_extra("imagehash", "check")  # before all images are read
     other_images = args.against_images or args.images
     for folder in (args.images, other_images):
         if not folder.is_dir():

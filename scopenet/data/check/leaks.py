@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ...errors import ImageError, import_extra
+from ...errors import ImageError
 from ...images import read_image
 from .findings import Finding, over_files
 
@@ -41,7 +41,6 @@ def find_leaks(ours: list[Look], others: list[Look], max_distance: int) -> Itera
 
 def look_at_all(images: Sequence[dict[str, Any]], folder: str) -> list[Look]:
     """Look at the files in ``folder`` that entries of the json name, where they are there."""
-    import_extra("imagehash", "check")
     is_there = [x for x in images if Path(folder, str(x.get("file_name"))).is_file()]
     return over_files(lambda x: Look(x, *look_at(os.path.join(folder, x["file_name"]))), is_there)
 
