@@ -82,7 +82,7 @@ $(BIN):
 
 # Written last, so an interrupted installation goes on where it stopped.
 $(STAMP): setup.py pyproject.toml requirements-detectron2.txt
-	$(if $(CPU),$(BIN) -m pip install --index-url $(CPU_INDEX) "torch>=2.4" "torchvision>=0.19")
+	$(if $(CPU),$(BIN) -m pip install --index-url $(CPU_INDEX) "torch>=2.8" "torchvision>=0.23")
 	$(BIN) -m pip install --editable ".[dev]"
 	@$(BIN) -c "import importlib.util as u; raise SystemExit(u.find_spec('detectron2') is None)" \
 	  || $(MAKE) --no-print-directory detectron2

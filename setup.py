@@ -22,8 +22,8 @@ VERSION = re.search(
 # none is found (requirements-detectron2.txt); what Detectron2 itself imports is listed below.
 # The lower bounds are the oldest versions this was tried with (CONTRIBUTING.md says how).
 INSTALL_REQUIRES = [
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.8",
+    "torchvision>=0.23",
     "fvcore>=0.1.5.post20221221",
     "iopath>=0.1.9",
     "pycocotools>=2.0.7,!=2.0.9,!=2.0.10",  # these two demand the optional field `info`

@@ -102,5 +102,5 @@ Written to {args.output}:
   losses.png       the loss curves
   training/        checkpoints, log, TensorBoard events
 
-Next: train on COCO, see README.md, or try another seed:
-  scopenet demo --output output/seed1 SEED 1""")
+Next: find objects with it, and then train it on your own images (README.md):
+  scopenet predict --model {args.output}/training --input IMAGE --output {args.output}/found""")

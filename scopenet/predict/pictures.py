@@ -129,7 +129,8 @@ def _legend(width: int) -> np.ndarray:
     row = max(48, width // 22)
     is_narrow = width < NARROW
     height, size = row * 3 // 2 if is_narrow else row, min(row / 4.6, width / 20)
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=DARK)
+    # A little wider, as the pixels are rounded down.
+    figure = Figure(figsize=((width + 0.01) / 100, height / 100), dpi=100, facecolor=DARK)
     place = (0.14, 0.37, 0.72, 0.15) if is_narrow else (0.42, 0.52, 0.5, 0.22)
     canvas, axis = FigureCanvasAgg(figure), figure.add_axes(place)
     y = 0.78 if is_narrow else 0.5

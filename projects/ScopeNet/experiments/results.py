@@ -44,7 +44,9 @@ class Results:
         """
         if not self.path.exists():
             return pd.DataFrame(columns=COLUMNS)
-        table = pd.read_csv(self.path, dtype={"training": str, "commit": str})
+        types = {"training": str, "commit": str}
+        # Rates exactly as they were written: rows are found by them.
+        table = pd.read_csv(self.path, dtype=types, float_precision="round_trip")
         if missing := set(COLUMNS) - set(table.columns):
             raise ConfigError(f"{self.path} has no columns {sorted(missing)}; move it elsewhere.")
         return table
