@@ -88,6 +88,9 @@ $(STAMP): setup.py pyproject.toml requirements-detectron2.txt
 	  || $(MAKE) --no-print-directory detectron2
 	@$(BIN) -c "import cv2" || { echo "OpenCV is installed but cannot be imported. On Debian or" \
 	  "Ubuntu: apt-get install libgl1 libglib2.0-0 libx11-6"; exit 1; }
+	@$(BIN) -W ignore -c "import torchvision" || { echo "torch and torchvision do not fit each" \
+	  "other, as where pip has a further index: remove $(VENV), and run make install without" \
+	  "CPU=1."; exit 1; }
 	@$(BIN) -W ignore -c "import detectron2.engine, detectron2.model_zoo" || { echo "Detectron2 is" \
 	  "installed but cannot be imported, and is left as it is: repair or uninstall it, then" \
 	  "run make install again."; exit 1; }

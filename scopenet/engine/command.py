@@ -25,10 +25,24 @@ from .schedule import fit_schedule
 from .screen import Summary, start_logs
 from .trainer import Trainer
 
+EXAMPLES = """
+Images and jsons of one's own:
+    $ scopenet train --config-file configs/OwnData-ScopeNet_R_50_FPN_GN.yaml \\
+        --train-json train.json --train-images train --val-json val.json --val-images val
+
+Go on with an interrupted training, and evaluate what it has made:
+    $ scopenet train ... --resume
+    $ scopenet train ... --resume --eval-only
+
+Several machines:
+    (machine0)$ scopenet train ... --machine-rank 0 --num-machines 2 --dist-url <URL>
+    (machine1)$ scopenet train ... --machine-rank 1 --num-machines 2 --dist-url <URL>
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     """Take the flags of Detectron2's ``tools/train_net.py``, and four for data of one's own."""
-    return add_flags(default_argument_parser(epilog=None))
+    return add_flags(default_argument_parser(epilog=EXAMPLES))
 
 
 def prepare(args: argparse.Namespace) -> tuple[type[Trainer], CfgNode]:
