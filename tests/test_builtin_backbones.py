@@ -272,18 +272,15 @@ def test_exports(name, tmp_path, monkeypatch):
     torch.testing.assert_close(*boxes, rtol=0, atol=0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RegNetX_4GF_FPN_1x", "ViTDet_B_1x"])
-def test_benchmark_times_what_is_exported(name, monkeypatch):
-    """Of a transformer that is a square of the images' size, of others images of any size."""
-    monkeypatch.setattr(light, "TURN", 0.01)
-    contestant = Contestant(name, small_model(name))
-    contestant.imitate_training(random_inputs(Case(1, 64, 64, 0), 80, "cpu"))
+def test_benchmark_exports_squares_of_the_images_size(name, monkeypatch):
+    """Of transformers, for which it costs nothing more; of others what takes images of any size."""
     longest = []
-    export = light.export
-    monkeypatch.setattr(
-        light, "export", lambda model, *x: longest.append(longest_side(model)) or export(model, *x)
-    )
-    records = [*light.LightSuite((64, 96)).run([contestant], Settings(torch.device("cpu")))]
-    assert [x.case.width for x in records] == [64] * 5 + [96] * 5
+    monkeypatch.setattr(light, "export", lambda model, *_: longest.append(longest_side(model)))
+    monkeypatch.setattr(light, "load_backend", lambda _: None)
+    monkeypatch.setattr(light, "_fix_size", lambda *_: None)
+    contestant, settings = Contestant(name, small_model(name)), Settings(torch.device("cpu"))
+    contestant.imitate_training(random_inputs(Case(1, 256, 256, 0), 80, "cpu"))
+    for size in (64, 96):
+        light.LightSuite()._forms(contestant, Case(1, size, size, 0), settings, [], Path())
     assert longest == ([64, 64, 96, 96] if name in TRANSFORMERS else [MAX_SIDE] * 4)
