@@ -44,9 +44,9 @@ class Results:
         """
         if not self.path.exists():
             return pd.DataFrame(columns=COLUMNS)
-        types = {"training": str, "commit": str}
-        # Rates exactly as they were written: rows are found by them.
-        table = pd.read_csv(self.path, dtype=types, float_precision="round_trip")
+        options = {"dtype": {"training": str, "commit": str}}
+        # Rates exactly as they were written, which old versions of pandas round: they are keys.
+        table = pd.read_csv(self.path, converters={"base_lr": float}, **options)
         if missing := set(COLUMNS) - set(table.columns):
             raise ConfigError(f"{self.path} has no columns {sorted(missing)}; move it elsewhere.")
         return table
