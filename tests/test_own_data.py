@@ -34,6 +34,7 @@ from scopenet.engine.evaluator import CocoEvaluator
 from scopenet.engine.trainer import Trainer
 from scopenet.visualization import draw_beside_ground_truth
 
+pytestmark = pytest.mark.usefixtures("closed_logs")
 CONFIG = "OwnData-ScopeNet_R_50_FPN_GN.yaml"
 NAMES = [x["name"] for x in CLASSES]
 
