@@ -46,15 +46,16 @@ def brought_by(extra: str) -> Iterator[None]:
     ``extra``, of this project, installs it."""
     try:
         yield
-    except ModuleNotFoundError as error:
-        missing = str(error.name).partition(".")[0]
+    except ImportError as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name):
+            reason = " ".join(str(error).split()).rstrip(".")
+            said = f'Of "scopenet[{extra}]" something is broken here: {reason}.'
+            raise ConfigError(said) from error
+        missing = error.name.partition(".")[0]
         raise ConfigError(
             f'{missing} is missing here: pip install "scopenet[{extra}]" brings it, as does '
             f"pip install {missing}."
         ) from error
-    except ImportError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ConfigError(f'Of "scopenet[{extra}]" something is broken here: {reason}.') from error
 
 
 def import_extra(name: str, extra: str) -> ModuleType:

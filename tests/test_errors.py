@@ -40,9 +40,11 @@ def test_it_is_a_package_that_is_named_and_the_one_that_is_missing(tmp_path, mon
     assert refusal(import_extra, "made_up_package", "tiles") == f"needed {said} needed."
 
 
-def test_a_broken_package_is_not_called_missing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", ["ImportError", "ModuleNotFoundError"])
+def test_a_broken_package_is_not_called_missing(error, tmp_path, monkeypatch):
+    """Nor is None, which is the name of an error that a package makes itself."""
     monkeypatch.syspath_prepend(tmp_path)
-    write_module(tmp_path, "raise ImportError('lib.so: no such\\nfile.')")
+    write_module(tmp_path, f"raise {error}('lib.so: no such\\nfile.')")
     said = 'Of "scopenet[tiles]" something is broken here: lib.so: no such file.'
     assert refusal(import_extra, "made_up_package", "tiles") == said
 

@@ -230,7 +230,7 @@ def test_parameters_of_the_paper_s_head():
 
 def test_separable_head():
     """A location of a tower's first layer sees 3x3 features, of all channels, by weights of 3x3
-    for each channel and of 1x1 for each pair of them; its outputs see nothing else."""
+    for each channel and of 1x1 for each pair of them; the last convolutions are 1x1."""
     cfg = small_config("MODEL.SCOPENET.SEPARABLE", True, "MODEL.SCOPENET.NUM_CONVS", 1)
     head = build_model(cfg).head
     tower = head.cls_subnet

@@ -44,9 +44,11 @@ class Results:
         """
         if not self.path.exists():
             return pd.DataFrame(columns=COLUMNS)
-        options = {"dtype": {"training": str, "commit": str}}
-        # Rates exactly as they were written, which old versions of pandas round: they are keys.
-        table = pd.read_csv(self.path, converters={"base_lr": float}, **options)
+        table = pd.read_csv(
+            self.path,
+            dtype={"training": str, "commit": str},
+            converters={"base_lr": float},  # old versions of pandas would round this part of a key
+        )
         if missing := set(COLUMNS) - set(table.columns):
             raise ConfigError(f"{self.path} has no columns {sorted(missing)}; move it elsewhere.")
         return table
