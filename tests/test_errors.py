@@ -1,5 +1,6 @@
 """What is said where a package is missing that an extra brings."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import requires
@@ -55,7 +56,7 @@ def test_programs_of_the_clone_name_their_extra(program):
     package, extra = PROGRAMS[program]
     script = str(ROOT / f"projects/ScopeNet/{program}.py")
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT, package, script]
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'projects/ScopeNet'}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'projects/ScopeNet'}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     said = f'error: {package} is missing here: pip install "scopenet[{extra}]" brings it, as does '
     assert done.stderr == f"{said}pip install {package}.\n" and done.returncode == 1
