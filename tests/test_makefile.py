@@ -41,3 +41,23 @@ def test_only_a_tagged_commit_is_built(tmp_path):
     done = run(*make)
     assert done.returncode == 0, done.stderr
     assert "-m build --outdir dist\n-m twine check" in (tmp_path / "calls").read_text()
+
+
+@pytest.mark.parametrize(
+    ("package", "advice"),
+    [
+        ("cv2", "apt-get install libgl1"),
+        ("torchvision", "make install without CPU=1"),
+        ("detectron2.engine", "repair or uninstall it"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(tmp_path, package, advice):
+    """And the environment does not pass for a whole one."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\ncase "$*" in *"import {package}"*) exit 1;; esac\n')
+    python.chmod(0o755)
+    command = ["make", "install", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and advice in done.stdout, done.stderr
+    assert not (tmp_path / "venv/.installed").exists()
