@@ -247,6 +247,29 @@ def test_separable_head():
     assert shapes == {name: (number, width, 1, 1) for name, number in last.items()}
 
 
+def test_a_separable_head_starts_like_one_of_3x3_convolutions():
+    """Filters as long; outputs as large, and as quick to change with their weights."""
+    torch.manual_seed(0)
+    shape = [ShapeSpec(channels=64)]
+    lengths, sizes, gradients = [], [], []
+    for separable in (False, True):
+        head = ScopeHead(
+            input_shape=shape, num_classes=20, conv_dim=64, norm="GN", separable=separable
+        )
+        convs = [x for x in head.loc_subnet.modules() if isinstance(x, nn.Conv2d)]
+        lengths += [x.weight.flatten(1).norm(dim=1).mean() for x in convs]
+        deltas = head([torch.randn(1, 64, 33, 33)])[2][0]
+        sizes.append(deltas.std())
+        inside = deltas[0, 0].diagonal()[3:-3]  # where no padding is seen
+        weight = head.border_pred.weight
+        found = [torch.autograd.grad(x, weight, retain_graph=True)[0].norm() for x in inside]
+        gradients.append(torch.stack(found).mean())
+    assert len(lengths) == 4 + 8
+    torch.testing.assert_close(torch.stack(lengths), torch.full((12,), 0.24), rtol=0.05, atol=0)
+    torch.testing.assert_close(*sizes, rtol=0.1, atol=0)
+    torch.testing.assert_close(*gradients, rtol=0.1, atol=0)
+
+
 def test_head_refuses_features_that_do_not_fit():
     with pytest.raises(ValueError, match="equal channels"):
         ScopeHead(input_shape=[ShapeSpec(channels=8), ShapeSpec(channels=16)], num_classes=1)

@@ -10,19 +10,25 @@ from torch import Tensor, nn
 NORMS = ("", "GN", "LN")  # those that look at one level at a time
 
 
-def head_conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
-    """Make a convolution of the head with its start, N(0, 0.01) and biases 0."""
+def head_conv(
+    in_channels: int, out_channels: int, kernel_size: int = 3, std: float = 0.01
+) -> nn.Conv2d:
+    """Make a convolution of the head with its start, N(0, std) and biases 0."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.normal_(conv.weight, std=std)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # it has one
     return conv
 
 
 def separable3x3(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Make a 3x3 convolution of each channel by itself, and one of 1x1 over all of them, with the
-    start of PyTorch."""
+    """Make a 3x3 convolution of each channel by itself, and one of 1x1 over all of them.
+
+    Their filters start as long as those of :func:`head_conv`: in front of a normalization, the
+    longer a filter is, the more slowly it learns.
+    """
     each = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-    return nn.Sequential(each, nn.Conv2d(in_channels, out_channels, 1))
+    nn.init.normal_(each.weight, std=0.01 * math.sqrt(in_channels))
+    return nn.Sequential(each, head_conv(in_channels, out_channels, 1, std=0.03))
 
 
 def tower(
@@ -91,6 +97,11 @@ class ScopeHead(nn.Module):
         self.cls_score = head_conv(tower_channels, num_classes, kernel_size)
         self.bin_score = head_conv(tower_channels, 4 * (num_bins + 1), kernel_size)
         self.border_pred = head_conv(tower_channels, 4 * num_bins, kernel_size)
+        if separable and norm and num_convs:
+            # A 3x3 convolution sums the gradient over nine locations. Where features are sqrt(9)
+            # times as large, a 1x1 one learns as fast.
+            for subnet in (self.cls_subnet, self.loc_subnet):
+                nn.init.constant_(subnet[-2].weight, 3.0)  # type: ignore[arg-type]  # a norm
         prior_logit = -math.log((1 - prior_prob) / prior_prob)
         nn.init.constant_(self.cls_score.bias, prior_logit)  # type: ignore[arg-type]
 
