@@ -26,7 +26,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from scopenet import ScopeHead, ScopeNet, add_scopenet_config
-from scopenet.modeling.head import split_bin_logits
+from scopenet.modeling.head import split_bin_logits, tower
 
 
 def random_inputs(*sizes, seed: int = 0) -> list[dict]:
@@ -268,6 +268,14 @@ def test_a_separable_head_starts_like_one_of_3x3_convolutions():
     torch.testing.assert_close(torch.stack(lengths), torch.full((12,), 0.24), rtol=0.05, atol=0)
     torch.testing.assert_close(*sizes, rtol=0.1, atol=0)
     torch.testing.assert_close(*gradients, rtol=0.1, atol=0)
+
+
+def test_separable_towers_without_norms_give_features_as_large_as_others():
+    """What is too small at the start would vanish layer by layer."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 64, 33, 33)
+    others, separable = (tower(64, 4, 64, "", kind)(x).std() for kind in (False, True))
+    torch.testing.assert_close(separable, others, rtol=0.5, atol=0)
 
 
 def test_head_refuses_features_that_do_not_fit():

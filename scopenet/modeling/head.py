@@ -1,6 +1,7 @@
 """The Scope Head (figure 2): two towers, and on them classes, bins and border deltas."""
 
 import math
+from functools import partial
 
 import torch
 from detectron2.config import configurable
@@ -20,14 +21,14 @@ def head_conv(
     return conv
 
 
-def separable3x3(in_channels: int, out_channels: int) -> nn.Sequential:
+def separable3x3(in_channels: int, out_channels: int, normalized: bool) -> nn.Sequential:
     """Make a 3x3 convolution of each channel by itself, and one of 1x1 over all of them.
 
-    Their filters start as long as those of :func:`head_conv`: in front of a normalization, the
-    longer a filter is, the more slowly it learns.
+    In front of a normalization, where the longer a filter is, the more slowly it learns, their
+    filters start as long as those of :func:`head_conv`; elsewhere what they give is as large.
     """
     each = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-    nn.init.normal_(each.weight, std=0.01 * math.sqrt(in_channels))
+    nn.init.normal_(each.weight, std=0.01 * math.sqrt(in_channels) if normalized else 1 / 3)
     return nn.Sequential(each, head_conv(in_channels, out_channels, 1, std=0.03))
 
 
@@ -35,7 +36,7 @@ def tower(
     in_channels: int, num_convs: int, channels: int, norm: str, separable: bool
 ) -> nn.Sequential:
     """Stack ``num_convs`` times 3x3 convolution, normalization if any, ReLU."""
-    conv = separable3x3 if separable else head_conv
+    conv = partial(separable3x3, normalized=bool(norm)) if separable else head_conv
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         layers.append(conv(in_channels, channels))
